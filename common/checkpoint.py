@@ -1,0 +1,82 @@
+"""Training checkpoints (torch.save, loaded without running code) and released weights (safetensors, float16)."""
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as to_safetensors
+from torch import Tensor, nn
+
+from common.config import UserError
+from common.files import atomic_write
+
+
+def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Write a training state whole or not at all.
+
+    Raises UserError, the earlier checkpoint kept, if it cannot be written (a full disk, for example).
+    """
+    try:
+        atomic_write(path, lambda handle: torch.save(state, handle))
+    except RuntimeError as error:  # torch's zip writer reports a full disk so
+        raise UserError(f"{path} cannot be written: {str(error).splitlines()[0]}") from None
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a training state onto the CPU, without running any code from the file."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing") from None
+    except Exception as error:  # truncated, corrupt, or a pickle that wants to run code
+        reason = "it is not a whole checkpoint" if not zipfile.is_zipfile(path) else str(error).splitlines()[0]
+        raise UserError(f"{path} cannot be loaded: {reason}") from None
+    if not isinstance(state, dict):
+        raise UserError(f"{path} cannot be loaded: it holds no dictionary")
+    return state
+
+
+def export_weights(path: Path, model: nn.Module, **metadata: Any) -> None:
+    """Write a model's weights for release: float16 safetensors, with the network's name and `metadata` as text."""
+    tensors = {
+        name: tensor.detach().cpu().to(torch.float16 if tensor.is_floating_point() else tensor.dtype).contiguous()
+        for name, tensor in model.state_dict().items()
+    }
+    notes = {"network": type(model).__name__} | {name: str(value) for name, value in metadata.items()}
+    atomic_write(path, to_safetensors(tensors, metadata=notes))
+
+
+def load_weights(model: nn.Module, path: Path) -> dict[str, str]:
+    """Load released weights into `model` (float32, in place) and return the file's metadata.
+
+    Raises UserError, naming the file, if it is missing, broken, or of another network.
+    """
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it is no dict
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing, run: bash hw2_download.sh") from None
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path} is not a whole safetensors file ({error}), run: bash hw2_download.sh") from None
+    _fill(model, tensors, path)
+    return metadata
+
+
+def load_state_dict_file(model: nn.Module, path: Path, key: str = "state_dict") -> None:
+    """Load a torch.save file, a state dict or a dict that holds one under `key`, whatever device it is tagged with."""
+    state = load_checkpoint(path)
+    _fill(model, state.get(key, state), path)
+
+
+def _fill(model: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
+    wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    found = {name: tuple(tensor.shape) for name, tensor in tensors.items() if isinstance(tensor, Tensor)}
+    if wanted != found:
+        different = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
+        raise UserError(f"{path} holds another network than {type(model).__name__}: {different[0]} differs")
+    if not all(tensor.isfinite().all() for tensor in tensors.values()):
+        raise UserError(f"{path} holds weights that are not finite")
+    model.load_state_dict(tensors)

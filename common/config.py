@@ -1,0 +1,135 @@
+"""One dataclass per script is its command line: options with help, ranges and choices; errors in one sentence."""
+
+import argparse
+import dataclasses
+import json
+import math
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+C = TypeVar("C")
+
+
+class UserError(Exception):
+    """Something the user can put right; `run_script` prints it as one sentence and exits with code 2."""
+
+
+def option(
+    default: Any,
+    help: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    choices: tuple[str, ...] | None = None,
+    free: bool = False,
+) -> Any:
+    """A dataclass field that is also a command-line option.
+
+    `low` and `high` are inclusive bounds.  A `free` option does not change what a training computes for
+    the images it has seen, so `--resume` accepts another value for it (paths, logging, the run's length).
+    """
+    return dataclasses.field(
+        default=default, metadata={"help": help, "low": low, "high": high, "choices": choices, "free": free}
+    )
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse, its errors in one sentence."""
+
+    def error(self, message: str):
+        self.exit(2, f"{self.prog}: error: {message}\n")
+
+
+def checked(kind: type, low: float | None = None, high: float | None = None) -> Callable[[str], Any]:
+    """A converter for argparse that also checks the range."""
+
+    def convert(text: str) -> Any:
+        try:
+            value = kind(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"'{text}' is not {'an integer' if kind is int else 'a number'}") from None
+        if not math.isfinite(value):
+            raise argparse.ArgumentTypeError(f"{text} is not a finite number")
+        if (low is not None and value < low) or (high is not None and value > high):
+            bounds = (
+                f"at least {low}" if high is None else f"at most {high}" if low is None else f"from {low} to {high}"
+            )
+            raise argparse.ArgumentTypeError(f"{text} is out of range, must be {bounds}")
+        return value
+
+    return convert
+
+
+def _default_text(value: Any) -> str:
+    return "" if value in (None, "") else f" (default: {value})"
+
+
+def parse_config(
+    config_class: type[C],
+    description: str,
+    argv: list[str] | None = None,
+    presets: dict[str, dict[str, Any]] | None = None,
+) -> C:
+    """Build `config_class` from the command line; a wrong option or value exits with code 2.
+
+    Fields made without a default are positional arguments.  `presets` maps values of the `recipe` option
+    to other defaults, which explicit options still override.  `--dry-run` prints the effective
+    configuration as JSON and exits.
+    """
+    parser = Parser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+    fields = dataclasses.fields(config_class)
+    for field in fields:
+        flag = "--" + field.name.replace("_", "-")
+        help_text = field.metadata["help"].replace("%", "%%") + _default_text(field.default)
+        if field.default is None:
+            parser.add_argument(field.name, type=Path, help=help_text)
+            continue
+        kwargs: dict[str, Any] = {"default": argparse.SUPPRESS, "help": help_text, "dest": field.name}
+        kind = type(field.default)
+        if kind is bool:
+            kwargs["action"] = argparse.BooleanOptionalAction
+        elif kind in (int, float):
+            kwargs["type"] = checked(kind, field.metadata["low"], field.metadata["high"])
+            kwargs["metavar"] = "N" if kind is int else "X"
+        else:
+            kwargs["type"] = kind
+            kwargs["choices"] = field.metadata["choices"]
+            if not kwargs["choices"]:
+                kwargs["metavar"] = "PATH" if issubclass(kind, Path) else "TEXT"
+        parser.add_argument(flag, **kwargs)
+    parser.add_argument("--dry-run", action="store_true", help="print the effective configuration as JSON and exit")
+    given = vars(parser.parse_args(argv))
+    dry_run = given.pop("dry_run")
+    defaults = {field.name: field.default for field in fields}
+    recipe = given.get("recipe", defaults.get("recipe"))
+    config = config_class(**{**defaults, **(presets or {}).get(recipe, {}), **given})
+    if dry_run:
+        print(json.dumps(to_json(config), indent=2))
+        sys.exit(0)
+    return config
+
+
+def to_json(config: Any) -> dict[str, Any]:
+    """The configuration as JSON-ready values (paths as text)."""
+    return {
+        name: str(value) if isinstance(value, Path) else value for name, value in dataclasses.asdict(config).items()
+    }
+
+
+def run_script(main: Callable[[], None]) -> None:
+    """Run a script's main: one sentence and exit code 2 for a UserError, 130 for Ctrl-C, 141 for a closed pipe."""
+    program = Path(sys.argv[0]).name
+    try:
+        main()
+    except UserError as error:
+        print(f"{program}: error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print(f"{program}: interrupted", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)

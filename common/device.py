@@ -1,0 +1,43 @@
+"""Device choice, bfloat16 where the hardware has it, and random numbers that do not depend on the device."""
+
+import hashlib
+
+import torch
+
+from common.config import UserError
+
+
+def pick_device(name: str) -> torch.device:
+    """The device called `name`, or for "auto" the accelerator if there is one, else the CPU."""
+    if name == "auto":
+        return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError):
+        raise UserError(f"device '{name}' is not available here, use auto or cpu") from None
+    return device
+
+
+def has_fast_bf16(device: torch.device) -> bool:
+    """Whether bfloat16 is faster than float32 there: a CPU with avx512_bf16 or AMX, an NVIDIA GPU from Ampere on."""
+    if device.type == "cpu":
+        capabilities = torch.cpu.get_capabilities()
+        return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """The autocast context of a `precision` option: "bf16", "fp32", or "auto" for bf16 where it is fast."""
+    enabled = precision == "bf16" or (precision == "auto" and has_fast_bf16(device))
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
+
+
+def generator(*key: int | str) -> torch.Generator:
+    """A CPU generator for the stream `key`, for example (seed, "latent", step).
+
+    Every random number of a training comes from such a generator and is then moved to the device: nothing
+    but the step number is needed to continue exactly, and all devices see the same numbers.
+    """
+    digest = hashlib.blake2b(repr(key).encode(), digest_size=8).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)

@@ -1,0 +1,83 @@
+"""What diffusion training and inference share: noise, sampling in chunks, sheets of digits."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from common.data import chunks
+from common.device import generator
+from common.images import make_grid, to_uint8
+from models.ddpm import IMAGE_SHAPE, NUM_CLASSES
+from models.diffusion import Denoiser, dpm_solver, final, guided_denoiser, time_grid
+
+SAMPLE_SEED = 0
+
+
+def image_noise(keys: list[tuple[int, int]], stream: int, seed: int = SAMPLE_SEED) -> Tensor:
+    """Standard normal noise (n, 3, 28, 28), one generator per image.
+
+    `keys` are (digit, number) pairs and `stream` tells the initial noise (0) from later draws, so an image
+    depends on nothing but its own key, whatever else is drawn with it.
+    """
+    return torch.stack([torch.randn(IMAGE_SHAPE, generator=generator(seed, *key, stream)) for key in keys])
+
+
+@torch.no_grad()
+def draw_digits(
+    network: nn.Module,
+    keys: list[tuple[int, int]],
+    guidance_scale: float,
+    interval: tuple[float, float],
+    sample: Callable[[Denoiser, Tensor, Callable[[int], Tensor]], Tensor],
+    device: torch.device,
+    chunk: int = 100,
+    seed: int = SAMPLE_SEED,
+    progress: Callable[[int], object] | None = None,
+) -> Tensor:
+    """Images uint8 (n, 3, 28, 28), on the CPU, of (digit, number) keys; the first of a key is its class.
+
+    `sample(denoise, x_T, noise)` turns noise into images in [-1, 1].  Memory is that of one chunk; the last
+    chunk is padded to its size, so that an image does not depend on how many are drawn.
+    """
+    images = []
+    for part in chunks(len(keys), chunk):
+        count = part.stop - part.start
+        padded = keys[part] + [keys[part][-1]] * (chunk - count)
+        labels = torch.tensor([digit for digit, _ in padded], device=device)
+        denoise = guided_denoiser(network, labels, guidance_scale, interval)
+
+        def noise(stream: int, padded: list[tuple[int, int]] = padded) -> Tensor:
+            drawn = image_noise(padded, stream, seed).to(device)
+            return drawn.contiguous(memory_format=torch.channels_last)
+
+        images.append(to_uint8(sample(denoise, noise(0), noise)[:count]).cpu())
+        if progress:
+            progress(count)
+    return torch.cat(images)
+
+
+def fold_batch_norm(network: nn.Module) -> nn.Module:
+    """Merge every BatchNorm that follows a convolution into it, in place; exact in eval mode, and faster."""
+    for module in network.modules():
+        if isinstance(module, nn.Sequential):
+            for i in range(1, len(module)):
+                if isinstance(module[i], nn.BatchNorm2d) and isinstance(module[i - 1], nn.Conv2d):
+                    module[i - 1] = fuse_conv_bn_eval(module[i - 1], module[i])
+                    module[i] = nn.Identity()
+    return network
+
+
+def digit_keys(per_class: int) -> list[tuple[int, int]]:
+    """(digit, number) for numbers 1 to `per_class` of every digit, the ten digits one after the other."""
+    return [(digit, number) for digit in range(NUM_CLASSES) for number in range(1, per_class + 1)]
+
+
+def digit_sheet(network: nn.Module, device: torch.device, guidance_scale: float = 1.0, steps: int = 12) -> Tensor:
+    """A sheet of ten images of each digit, rows the digits, sampled by DPM-Solver++(2M)."""
+
+    def sample(denoise: Denoiser, x: Tensor, noise: Callable[[int], Tensor]) -> Tensor:
+        return final(dpm_solver(denoise, x, time_grid(steps)))
+
+    return make_grid(draw_digits(network, digit_keys(10), guidance_scale, (0.0, 1.0), sample, device), 10, scale=2)

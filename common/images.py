@@ -1,0 +1,93 @@
+"""From model outputs to PNG files: one rounding, one way of writing, grids to look at."""
+
+import io
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, PngImagePlugin
+from torch import Tensor
+
+from common.config import UserError
+from common.files import atomic_write
+
+SOFTWARE = "dlcv-hw2"  # written into our PNG files, so that a later run can tell its own files from the user's
+
+
+def to_uint8(images: Tensor) -> Tensor:
+    """Float [-1, 1] to uint8 [0, 255]: rounded to the nearest value and clamped, never rescaled per image."""
+    return images.float().add(1.0).mul(127.5).round().clamp(0, 255).to(torch.uint8)
+
+
+def encode_png(image: Tensor) -> bytes:
+    """uint8 (3, h, w) to the bytes of an RGB PNG file."""
+    info = PngImagePlugin.PngInfo()
+    info.add_text("Software", SOFTWARE)
+    buffer = io.BytesIO()
+    Image.fromarray(image.permute(1, 2, 0).contiguous().cpu().numpy()).save(buffer, "PNG", pnginfo=info)
+    return buffer.getvalue()
+
+
+def make_grid(images: Tensor, columns: int, gap: int = 2, scale: int = 1) -> Tensor:
+    """uint8 (n, 3, h, w) to one uint8 (3, H, W) sheet, row by row on white, each pixel enlarged `scale` times."""
+    images = images.repeat_interleave(scale, 2).repeat_interleave(scale, 3)
+    count, _, height, width = images.shape
+    rows = -(-count // columns)
+    sheet = torch.full((3, rows * (height + gap) - gap, columns * (width + gap) - gap), 255, dtype=torch.uint8)
+    for index, image in enumerate(images):
+        top, left = index // columns * (height + gap), index % columns * (width + gap)
+        sheet[:, top : top + height, left : left + width] = image
+    return sheet
+
+
+def save_image(path: Path, image: Tensor) -> None:
+    """Write uint8 (3, h, w) as a PNG file, whole or not at all."""
+    atomic_write(path, encode_png(image))
+
+
+def _is_ours(path: Path) -> bool:
+    try:
+        with Image.open(path) as image:
+            return image.info.get("Software") == SOFTWARE
+    except Exception:  # not an image at all: the user's
+        return False
+
+
+def prepare_output_folder(folder: Path, names: list[str], pattern: str) -> None:
+    """Make `folder` ready to hold exactly the files `names`.
+
+    Removes what an earlier, longer run of ours left (names matching the regular expression `pattern`
+    and marked as ours inside); files of the user stay, and a warning on stderr names them.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        others = sorted({path.name for path in folder.iterdir()} - set(names))
+    except FileExistsError:
+        raise UserError(f"{folder} is a file, expected a folder") from None
+    except OSError as error:
+        raise UserError(f"{folder} cannot be made or read: {error.strerror}") from None
+    foreign = []
+    for name in others:
+        if re.fullmatch(pattern, name) and _is_ours(folder / name):
+            (folder / name).unlink()
+        else:
+            foreign.append(name)
+    if foreign:
+        listed = ", ".join(foreign[:5]) + (f" and {len(foreign) - 5} more" if len(foreign) > 5 else "")
+        print(f"warning: {folder} also holds files that are not ours: {listed}", file=sys.stderr)
+
+
+def write_images(folder: Path, names: list[str], images: Tensor) -> None:
+    """Write uint8 (n, 3, h, w) as PNG files `names` in `folder`, each whole or not at all."""
+    for name, image in zip(names, images, strict=True):
+        save_image(folder / name, image)
+
+
+def save_gif(path: Path, frames: list[Tensor], milliseconds: int) -> None:
+    """Write uint8 (3, h, w) frames as an endless GIF."""
+    pictures = [Image.fromarray(np.ascontiguousarray(frame.permute(1, 2, 0).numpy())) for frame in frames]
+    buffer = io.BytesIO()
+    pictures[0].save(buffer, "GIF", save_all=True, append_images=pictures[1:], duration=milliseconds, loop=0)
+    atomic_write(path, buffer.getvalue())

@@ -1,0 +1,160 @@
+"""The folder of one training: configuration, log, metrics, samples and the checkpoint it continues from."""
+
+import contextlib
+import fcntl
+import json
+import math
+import signal
+import sys
+import time
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+from common.checkpoint import load_checkpoint, save_checkpoint
+from common.config import UserError, to_json
+from common.files import atomic_write
+from common.images import save_image
+
+
+class Run:
+    """A training's folder, opened once per process.
+
+    Holds `config.json`, `metrics.jsonl` (one object a line), `tensorboard/`, `samples/`, `log.txt` and
+    `checkpoint.pt`.  `state` is the checkpoint's content when continuing, else None.  SIGTERM and Ctrl-C
+    set `stopping`, so that the loop can save and leave after its current step.
+    """
+
+    def __init__(self, config: Any, data_fingerprint: str):
+        self.folder: Path = config.run_dir
+        self.checkpoint = self.folder / "checkpoint.pt"
+        self.fixed = {name: to_json(config)[name] for name in _fixed_names(config)} | {"data": data_fingerprint}
+        self.save_seconds = 60 * config.save_minutes
+        self.sample_every, self.batch_size = config.sample_every, config.batch_size
+        self.stopping = False
+        self.state: dict[str, Any] | None = None
+        self._lock()
+        if config.resume and self.checkpoint.exists():
+            self.state = load_checkpoint(self.checkpoint)
+            self._refuse_differences(self.state.get("fixed", {}))
+        elif self.checkpoint.exists() or ((self.folder / "metrics.jsonl").exists() and not config.resume):
+            raise UserError(f"{self.folder} already holds a training: add --resume, or choose another --run-dir")
+        step = self.state["step"] if self.state else 0
+        self._drop_metrics_after(step)
+        atomic_write(self.folder / "config.json", json.dumps(to_json(config), indent=2).encode() + b"\n")
+        self._metrics = open(self.folder / "metrics.jsonl", "a", encoding="utf-8")
+        self._writer = SummaryWriter(self.folder / "tensorboard", purge_step=step + 1)
+        self._saved_at = self._logged_at = time.monotonic()
+        self._logged_images = step * config.batch_size
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._stop)
+        self.note(f"{'continuing at' if self.state else 'starting at'} step {step}: {' '.join(sys.argv)}")
+
+    def _lock(self) -> None:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._lock_file = open(self.folder / "lock", "w")
+        except OSError as error:
+            raise UserError(f"{self.folder} cannot be used as a run folder: {error.strerror}") from None
+        try:
+            fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise UserError(f"{self.folder} is in use by another running training") from None
+        for part in self.folder.glob(".*.part"):  # of a write that was cut off
+            part.unlink(missing_ok=True)
+
+    def _refuse_differences(self, earlier: dict[str, Any]) -> None:
+        for name in self.fixed.keys() | earlier.keys():
+            before, now = earlier.get(name), self.fixed.get(name)
+            if before != now:
+                what = "other training data" if name == "data" else f"--{name.replace('_', '-')} {now}"
+                raise UserError(f"{self.checkpoint} was trained with {name} {before} and cannot continue with {what}")
+
+    def _drop_metrics_after(self, step: int) -> None:
+        """Lines that a killed process wrote after its last checkpoint are computed again."""
+        file = self.folder / "metrics.jsonl"
+        if not file.exists():
+            return
+        kept = []
+        for line in file.read_text(encoding="utf-8").splitlines():
+            with contextlib.suppress(ValueError):  # a line cut off in the middle
+                if json.loads(line)["step"] <= step:
+                    kept.append(line + "\n")
+        atomic_write(file, "".join(kept).encode())
+
+    def _stop(self, number: int, frame: Any) -> None:
+        if self.stopping:
+            raise KeyboardInterrupt
+        self.stopping = True
+
+    def note(self, text: str) -> None:
+        """Add a line with the time to `log.txt` and show it."""
+        tqdm.write(text, file=sys.stderr)
+        with open(self.folder / "log.txt", "a", encoding="utf-8") as handle:
+            handle.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
+
+    def log(self, step: int, images: int, metrics: dict[str, Tensor | float]) -> dict[str, float]:
+        """Append metrics to `metrics.jsonl` and TensorBoard; `step` is their axis, `images` is recorded beside it.
+
+        Adds `images_per_second` since the last call.  Raises UserError if a value is not finite, so that a
+        diverged training stops with its last good checkpoint in place.
+        """
+        values = {name: float(torch.as_tensor(value).detach()) for name, value in metrics.items()}
+        now = time.monotonic()
+        values["images_per_second"] = (images - self._logged_images) / max(now - self._logged_at, 1e-9)
+        self._logged_at, self._logged_images = now, images
+        for name, value in values.items():
+            if not math.isfinite(value):
+                raise UserError(
+                    f"{name} is {value} at step {step}: the training diverged since the last logged step; "
+                    f"the last good state is in {self.checkpoint}"
+                )
+            self._writer.add_scalar(name, value, step)
+        rounded = {name: float(f"{value:.6g}") for name, value in values.items()}
+        self._metrics.write(json.dumps({"step": step, "images": images, **rounded}) + "\n")
+        self._metrics.flush()
+        return values
+
+    def sample(self, step: int, images: int, sheet: Tensor) -> None:
+        """Save a uint8 (3, h, w) sheet as `samples/<images seen>.png` and show it in TensorBoard."""
+        save_image(self.folder / "samples" / f"{images:09d}.png", sheet)
+        self._writer.add_image("samples", sheet, step)
+
+    def save_due(self) -> bool:
+        """Whether it is time for a checkpoint: `save_minutes` have passed, or the process was asked to stop."""
+        return self.stopping or time.monotonic() - self._saved_at >= self.save_seconds
+
+    def sample_due(self, images: int) -> bool:
+        """Whether the step that ended at `images` seen passed a multiple of `sample_every`."""
+        return images // self.sample_every > (images - self.batch_size) // self.sample_every
+
+    def restore(self, parts: dict[str, Any]) -> int:
+        """Load the checkpoint into networks and optimizers; returns the step to continue at, 0 for a new run."""
+        if not self.state:
+            return 0
+        for name, part in parts.items():
+            part.load_state_dict(self.state[name])
+        return self.state["step"]
+
+    def save(self, step: int, parts: dict[str, Any]) -> None:
+        """Write the checkpoint that `--resume` continues from exactly: the state of networks and optimizers."""
+        states = {name: part.state_dict() for name, part in parts.items()}
+        save_checkpoint(self.checkpoint, {"step": step, "fixed": self.fixed, **states})
+        self._saved_at = time.monotonic()
+
+    def close(self, step: int) -> None:
+        """Finish the logs; exits with code 143 if the process was asked to stop."""
+        self._metrics.close()
+        self._writer.close()
+        if self.stopping:
+            self.note(f"stopped at step {step}, state saved; continue with --resume")
+            sys.exit(143)
+
+
+def _fixed_names(config: Any) -> list[str]:
+    return [field.name for field in fields(config) if not field.metadata["free"]]

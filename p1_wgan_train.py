@@ -1,0 +1,169 @@
+"""Train the WGAN (problem 1, method B) on 64x64 faces.
+
+    python3 p1_wgan_train.py --data hw2_data/face/train --run-dir runs/wgan
+    python3 p1_wgan_train.py --run-dir runs/wgan --resume              # go on after any interruption
+    python3 p1_wgan_train.py --recipe original --run-dir runs/clipped  # the homework's weight clipping
+
+The run's folder fills as that of p1_dcgan_train.py does.
+
+The critic is the printed one, with BatchNorm.  Two ways keep it Lipschitz: `--constraint clip`, weights
+clipped to +-0.01 after every step with RMSprop (Arjovsky et al. 2017), and `--constraint penalty`, a
+gradient penalty with Adam (Gulrajani et al. 2017).  BatchNorm makes a score depend on the whole batch, so a
+penalty per image is only meaningful with fixed statistics: it is evaluated in eval mode.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+from tqdm import trange
+
+from common.augment import POLICIES, diff_augment, flip
+from common.checkpoint import export_weights
+from common.config import option, parse_config, run_script
+from common.data import batch_indices, fingerprint, load_folder
+from common.device import autocast, generator, pick_device
+from common.ema import make_ema, update_ema
+from common.gan import real_batch, sample_sheet, with_fresh_batch_norm
+from common.run import Run
+from models.dcgan import LATENT_SIZE, Critic, Generator, initialize_weights
+
+ORIGINAL = {
+    "constraint": "clip",
+    "learning_rate_g": 5e-5,
+    "learning_rate_c": 5e-5,
+    "augment": "none",
+    "flips": False,
+    "ema_half_life": 0,
+    "decay_from": 1.0,
+}
+
+
+@dataclass(frozen=True)
+class Config:
+    data: Path = option(Path("hw2_data/face/train"), "folder of training faces", free=True)
+    run_dir: Path = option(Path("runs/wgan"), "folder of this run", free=True)
+    recipe: str = option("improved", "defaults of the options below", choices=("improved", "original"))
+    images: int = option(600_000, "length of the training in generated images", low=1, free=True)
+    batch_size: int = option(64, "images per step", low=2)
+    constraint: str = option("penalty", "what bounds the critic's slope", choices=("penalty", "clip"))
+    clip: float = option(0.01, "bound of the critic's weights with --constraint clip", low=1e-6, high=10)
+    penalty_weight: float = option(10.0, "weight of the gradient penalty", low=0)
+    critic_steps: int = option(3, "critic updates per generator update", low=1, high=100)
+    learning_rate_g: float = option(1e-4, "generator's learning rate", low=0, high=1)
+    learning_rate_c: float = option(2e-4, "critic's learning rate", low=0, high=1)
+    decay_from: float = option(0.7, "share of the training after which the learning rate falls to 0", low=0, high=1)
+    augment: str = option("translation", "DiffAugment policy of real and generated images", choices=POLICIES)
+    flips: bool = option(True, "mirror real images at random")
+    ema_half_life: int = option(10_000, "half-life of the averaged generator in images, 0 = none", low=0)
+    seed: int = option(0, "of initial weights, order, latents and augmentation", low=0)
+    device: str = option("auto", "auto, cpu, cuda, mps ...", free=True)
+    precision: str = option("auto", "auto = bf16 where it is fast", choices=("auto", "bf16", "fp32"))
+    log_every: int = option(20, "generator steps between lines of metrics", low=1)
+    sample_every: int = option(10_000, "generated images between sample grids", low=1, free=True)
+    save_minutes: float = option(3.0, "minutes between checkpoints", low=0, free=True)
+    resume: bool = option(False, "continue the run in --run-dir exactly where its checkpoint is", free=True)
+
+
+def gradient_penalty(critic: Critic, real: torch.Tensor, fake: torch.Tensor, random: torch.Generator) -> torch.Tensor:
+    """The mean of (|gradient| - 1)^2 on lines between real and generated images (arXiv:1704.00028), a scalar."""
+    share = torch.rand(len(real), 1, 1, 1, generator=random).to(real.device)
+    between = (share * real + (1 - share) * fake).detach().requires_grad_()
+    norms = [module for module in critic.modules() if isinstance(module, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.eval()
+    (gradient,) = torch.autograd.grad(critic.scores(between).float().sum(), between, create_graph=True)
+    for norm in norms:
+        norm.train()
+    return (gradient.float().square().sum((1, 2, 3)).add(1e-12).sqrt() - 1).square().mean()
+
+
+def main() -> None:
+    config = parse_config(Config, __doc__, presets={"original": ORIGINAL})
+    device = pick_device(config.device)
+    faces = load_folder(config.data, 64)
+    run = Run(config, fingerprint(faces))
+
+    torch.manual_seed(config.seed)
+    layout = {"device": device, "memory_format": torch.channels_last}
+    network_g = Generator().apply(initialize_weights).to(**layout)
+    critic = Critic().apply(initialize_weights).to(**layout)
+    ema = make_ema(network_g)
+    if config.constraint == "clip":
+        optimizer_g = torch.optim.RMSprop(network_g.parameters(), config.learning_rate_g)
+        optimizer_c = torch.optim.RMSprop(critic.parameters(), config.learning_rate_c)
+    else:
+        optimizer_g = torch.optim.Adam(network_g.parameters(), config.learning_rate_g, (0.0, 0.9))
+        optimizer_c = torch.optim.Adam(critic.parameters(), config.learning_rate_c, (0.0, 0.9))
+    parts = {"g": network_g, "critic": critic, "ema": ema, "optimizer_g": optimizer_g, "optimizer_c": optimizer_c}
+    first_step = run.restore(parts)
+
+    def save(step: int) -> None:
+        run.save(step, parts)
+        released = with_fresh_batch_norm(ema, device)
+        images = step * config.batch_size
+        export_weights(run.folder / "weights.safetensors", released, method="wgan", images=images, seed=config.seed)
+
+    steps = max(1, config.images // config.batch_size)
+    progress = trange(first_step, steps, initial=first_step, total=steps, unit="step")
+    step = first_step
+    for step in progress:
+        images_seen = (step + 1) * config.batch_size
+        decay = min(1.0, (1 - step / steps) / max(1 - config.decay_from, 1 / steps))
+        for optimizer, rate in ((optimizer_g, config.learning_rate_g), (optimizer_c, config.learning_rate_c)):
+            optimizer.param_groups[0]["lr"] = rate * decay
+        random = generator(config.seed, "step", step)
+
+        # Critic: raise its score on real images and lower it on generated ones, several times.
+        for turn in range(config.critic_steps):
+            order = batch_indices(len(faces), config.batch_size, step * config.critic_steps + turn, config.seed)
+            real = real_batch(faces, order, device)
+            real = flip(real, random) if config.flips else real
+            latent = torch.randn(config.batch_size, LATENT_SIZE, 1, 1, generator=random).to(device)
+            with autocast(device, config.precision):
+                with torch.no_grad():
+                    fake = network_g(latent).float()
+                real, fake = (diff_augment(images, config.augment, random) for images in (real, fake))
+                scores_real, scores_fake = critic.scores(real).float(), critic.scores(fake).float()
+                distance = scores_real.mean() - scores_fake.mean()
+                penalty = torch.zeros((), device=device)
+                if config.constraint == "penalty":
+                    penalty = gradient_penalty(critic, real, fake, random)
+            optimizer_c.zero_grad()
+            (config.penalty_weight * penalty - distance).backward()
+            optimizer_c.step()
+            if config.constraint == "clip":
+                with torch.no_grad():
+                    for parameter in critic.parameters():
+                        parameter.clamp_(-config.clip, config.clip)
+
+        # Generator: raise the critic's score of its images.
+        latent = torch.randn(config.batch_size, LATENT_SIZE, 1, 1, generator=random).to(device)
+        critic.requires_grad_(False)
+        with autocast(device, config.precision):
+            loss_g = -critic.scores(diff_augment(network_g(latent), config.augment, random)).float().mean()
+        optimizer_g.zero_grad()
+        loss_g.backward()
+        optimizer_g.step()
+        critic.requires_grad_(True)
+        update_ema(ema, network_g, config.batch_size, images_seen, config.ema_half_life)
+
+        if (step + 1) % config.log_every == 0:
+            metrics = {"distance": distance, "penalty": penalty, "loss_g": loss_g}
+            metrics |= {"score_real": scores_real.mean(), "score_fake": scores_fake.mean()}
+            values = run.log(step + 1, images_seen, metrics)
+            progress.set_postfix(distance=f"{values['distance']:.2f}")
+        if run.sample_due(images_seen):
+            run.sample(step + 1, images_seen, sample_sheet(ema, device))
+        if run.save_due():
+            save(step + 1)
+        if run.stopping:
+            break
+    else:
+        save(steps)
+    run.close(step + 1)
+
+
+if __name__ == "__main__":
+    run_script(main)

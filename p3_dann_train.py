@@ -1,0 +1,207 @@
+"""Train the domain-adversarial network (problem 3): labelled MNIST-M, unlabelled SVHN or USPS.
+
+    python3 p3_dann_train.py --recipe svhn --target hw2_data/digits/svhn --run-dir runs/svhn
+    python3 p3_dann_train.py --recipe usps --target hw2_data/digits/usps --run-dir runs/usps
+    python3 p3_dann_train.py --run-dir runs/svhn --resume                          # go on after an interruption
+    python3 p3_dann_train.py --recipe original --method source --run-dir runs/low  # the homework's lower bound
+
+`--method dann` sees no label of the target, nor does anything choose by one: the weights released are the
+averaged ones of the last step.  `--method source` leaves the target out, `--method target` trains on the
+target's labels (the bounds of the homework's table).  `--recipe original` is the homework's DANN.
+
+Beside the adversarial loss (Ganin & Lempitsky 2015) the recipes use randomised source images,
+standardised inputs, and a mean teacher (Tarvainen & Valpola 2017; French et al. 2018): the averaged
+network labels target images, and where it is sure the network must agree on an augmented view.
+"""
+
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from tqdm import trange
+
+from common.adaptation import network_input, predict
+from common.augment import domain_augment
+from common.checkpoint import export_weights
+from common.config import UserError, option, parse_config, run_script
+from common.data import batch_indices, fingerprint, load_digits, load_unlabelled_digits, to_unit_range
+from common.device import autocast, generator, pick_device
+from common.ema import make_ema, update_ema
+from common.images import make_grid, to_uint8
+from common.run import Run
+from models.dann import DANN
+
+RECIPES = {
+    "original": {
+        "alpha": 0.5,
+        "augment": False,
+        "standardized": False,
+        "teacher_weight": 0.0,
+        "balance_weight": 0.0,
+        "ema_half_life": 0,
+        "weight_decay": 0.0,
+        "decay_from": 1.0,
+    },
+    "usps": {"zoom_low": 1.0, "zoom_high": 1.4, "neighbors": 0.0, "invert": False, "grey": True},
+}
+
+
+@dataclass(frozen=True)
+class Config:
+    source: Path = option(Path("hw2_data/digits/mnistm"), "labelled domain: folder with data/ and train.csv", free=True)
+    target: Path = option(Path("hw2_data/digits/svhn"), "domain to adapt to, its labels unused", free=True)
+    run_dir: Path = option(Path("runs/dann"), "folder of this run", free=True)
+    recipe: str = option("svhn", "defaults of the options below", choices=("svhn", "usps", "original"))
+    method: str = option("dann", "what to train on", choices=("source", "dann", "target"))
+    images: int = option(600_000, "length of the training in labelled images seen", low=1)
+    batch_size: int = option(128, "images of each domain per step", low=2)
+    learning_rate: float = option(1e-3, "Adam's learning rate", low=0, high=1)
+    weight_decay: float = option(1e-4, "decoupled weight decay", low=0, high=1)
+    decay_from: float = option(0.5, "share of the training after which the learning rate falls to 0", low=0, high=1)
+    alpha: float = option(0.1, "final strength of the gradient reversal", low=0, high=10)
+    standardized: bool = option(True, "give each input image mean 0 and standard deviation 1")
+    augment: bool = option(True, "randomise the images of both domains")
+    zoom_low: float = option(0.95, "smallest zoom of the augmentation", low=0.1, high=10)
+    zoom_high: float = option(1.45, "largest zoom of the augmentation", low=0.1, high=10)
+    shear: float = option(0.25, "largest turn and shear of the augmentation", low=0, high=1)
+    shift: float = option(0.15, "largest shift of the augmentation, in half widths", low=0, high=1)
+    neighbors: float = option(0.5, "probability of a neighbouring digit at each side", low=0, high=1)
+    invert: bool = option(True, "invert half of the images")
+    grey: bool = option(False, "take the colour away")
+    teacher_weight: float = option(1.0, "weight of the mean teacher's labels on target images", low=0)
+    teacher_threshold: float = option(0.9, "confidence from which the teacher's label counts", low=0, high=1)
+    balance_weight: float = option(0.05, "weight of the pull towards equally many predictions per class", low=0)
+    ema_half_life: int = option(40_000, "half-life of the averaged network in images, 0 = none", low=0)
+    seed: int = option(0, "of initial weights, order and augmentation", low=0)
+    device: str = option("auto", "auto, cpu, cuda, mps ...", free=True)
+    precision: str = option("auto", "auto = bf16 where it is fast", choices=("auto", "bf16", "fp32"))
+    oracle: bool = option(False, "also log the accuracy on the target's val labels; it chooses nothing", free=True)
+    log_every: int = option(100, "steps between lines of metrics", low=1)
+    sample_every: int = option(100_000, "images between accuracies on val and sheets of inputs", low=1, free=True)
+    save_minutes: float = option(1.0, "minutes between checkpoints", low=0, free=True)
+    resume: bool = option(False, "continue the run in --run-dir exactly where its checkpoint is", free=True)
+
+
+def reversal_strength(progress: float, cap: float) -> float:
+    """alpha at training progress p in [0, 1]: cap (2 / (1 + exp(-10 p)) - 1), from 0 to `cap` (arXiv:1409.7495)."""
+    return cap * (2 / (1 + math.exp(-10 * progress)) - 1)
+
+
+def teacher_loss(logits: Tensor, teacher_logits: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
+    """Cross-entropy of student logits (batch, 10) with a sure teacher's labels, and the share of sure images."""
+    confidence, label = teacher_logits.softmax(1).max(1)
+    sure = confidence.ge(threshold).float()
+    return (F.cross_entropy(logits, label, reduction="none") * sure).mean(), sure.mean()
+
+
+def balance_loss(logits: Tensor) -> Tensor:
+    """KL divergence of the uniform distribution from the batch's mean prediction; 0 if classes are equally frequent."""
+    mean = logits.softmax(1).mean(0)
+    return -(mean * len(mean)).log().mean()
+
+
+def accuracy(network: DANN, digits: Tensor, labels: Tensor, config: Config, device: torch.device) -> float:
+    return predict(network, digits, config.standardized, device).eq(labels).float().mean().item()
+
+
+def main() -> None:
+    config = parse_config(Config, __doc__, presets=RECIPES)
+    if config.zoom_low > config.zoom_high:
+        raise UserError(f"--zoom-low {config.zoom_low} is above --zoom-high {config.zoom_high}")
+    device = pick_device(config.device)
+    labelled = config.target if config.method == "target" else config.source
+    digits, labels = load_digits(labelled, "train")
+    target = load_unlabelled_digits(config.target, "train")
+    validation = {"val_accuracy": load_digits(labelled, "val")}
+    if config.oracle and labelled != config.target:
+        validation["oracle_target_accuracy"] = load_digits(config.target, "val")
+    run = Run(config, fingerprint(digits, labels, target))
+
+    torch.manual_seed(config.seed)
+    network = DANN().to(device=device, memory_format=torch.channels_last)
+    ema = make_ema(network)
+    optimizer = torch.optim.AdamW(network.parameters(), config.learning_rate, weight_decay=config.weight_decay)
+    parts = {"network": network, "ema": ema, "optimizer": optimizer}
+    first_step = run.restore(parts)
+
+    def save(step: int) -> None:
+        run.save(step, parts)
+        notes = {name: value for name, value in asdict(config).items() if name in ("method", "recipe", "standardized")}
+        export_weights(run.folder / "weights.safetensors", ema, images=step * config.batch_size, **notes)
+
+    def view(images: Tensor, random: torch.Generator) -> Tensor:
+        """A uint8 batch as the network sees it in training."""
+        images = to_unit_range(images.to(device))
+        if config.augment:
+            zoom = (config.zoom_low, config.zoom_high)
+            images = domain_augment(
+                images, random, zoom, config.shear, config.shift, config.neighbors, config.invert, config.grey
+            )
+        return network_input(images, config.standardized)
+
+    steps = max(1, config.images // config.batch_size)
+    progress = trange(first_step, steps, initial=first_step, total=steps, unit="step")
+    step = first_step
+    for step in progress:
+        images_seen = (step + 1) * config.batch_size
+        done = step / steps
+        decay = min(1.0, (1 - done) / max(1 - config.decay_from, 1 / steps))
+        optimizer.param_groups[0]["lr"] = config.learning_rate * decay
+        random = generator(config.seed, "step", step)
+        chosen = batch_indices(len(digits), config.batch_size, step, config.seed)
+        inputs, answers = view(digits[chosen], random), labels[chosen].to(device)
+        metrics = {}
+        if config.method != "dann":
+            with autocast(device, config.precision):
+                logits, _ = network(inputs)
+            loss = F.cross_entropy(logits.float(), answers)
+        else:
+            # Both domains in one batch; the domain classifier learns to tell them apart, and through the
+            # reversed gradient the features learn that it cannot.
+            alpha = reversal_strength(done, config.alpha)
+            raw_target = target[batch_indices(len(target), config.batch_size, step, config.seed, "target order")]
+            both = torch.cat((inputs, view(raw_target, random)))
+            domains = torch.arange(2, device=device).repeat_interleave(config.batch_size)
+            with autocast(device, config.precision):
+                logits, domain_logits = network(both, alpha)
+                with torch.no_grad():
+                    teacher_logits, _ = ema(network_input(to_unit_range(raw_target.to(device)), config.standardized))
+            logits, target_logits = logits.float().chunk(2)
+            loss_task = F.cross_entropy(logits, answers)
+            loss_domain = F.cross_entropy(domain_logits.float(), domains)
+            loss = loss_task + loss_domain
+            metrics = {"loss_task": loss_task, "loss_domain": loss_domain, "alpha": alpha}
+            if config.teacher_weight > 0:
+                # The teacher's weight rises over the first half, when its labels become good.
+                loss_teacher, sure = teacher_loss(target_logits, teacher_logits.float(), config.teacher_threshold)
+                loss = loss + config.teacher_weight * min(1.0, 2 * done) * loss_teacher
+                metrics |= {"loss_teacher": loss_teacher, "teacher_sure": sure}
+            if config.balance_weight > 0:
+                loss = loss + config.balance_weight * balance_loss(target_logits)
+            metrics["commonest_class"] = target_logits.argmax(1).bincount(minlength=10).max() / config.batch_size
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        update_ema(ema, network, config.batch_size, images_seen, config.ema_half_life)
+
+        if (step + 1) % config.log_every == 0:
+            values = run.log(step + 1, images_seen, {"loss": loss, **metrics})
+            progress.set_postfix(loss=f"{values['loss']:.3f}")
+        if run.sample_due(images_seen) or step + 1 == steps:
+            scores = {name: accuracy(ema, *data, config, device) for name, data in validation.items()}
+            run.log(step + 1, images_seen, scores)
+            run.sample(step + 1, images_seen, make_grid(to_uint8(inputs[:64].cpu() / 2), 8))
+        if run.save_due():
+            save(step + 1)
+        if run.stopping:
+            break
+    else:
+        save(steps)
+    run.close(step + 1)
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,119 @@
+"""What the tests share: the repository on sys.path, built-in data, tiny weights, and scripts run as processes."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from common.checkpoint import export_weights
+from common.gan import with_fresh_batch_norm
+from models.dann import DANN
+from models.dcgan import Critic, Discriminator, Generator, initialize_weights
+from models.ddpm import ContextUnet
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="session")
+def environment(tmp_path_factory) -> dict[str, str]:
+    """The environment of a script: this Python as python3, one thread, a cache folder of the tests' own."""
+    folder = tmp_path_factory.mktemp("environment")
+    python = folder / "bin" / "python3"
+    python.parent.mkdir()
+    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    python.chmod(0o755)
+    return os.environ | {
+        "PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}",
+        "OMP_NUM_THREADS": "1",
+        "XDG_CACHE_HOME": str(folder / "cache"),
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+@pytest.fixture(scope="session")
+def call(environment) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """A function that runs a script of the repository, `bash` for .sh and `python3` for .py, to its end."""
+
+    def run(script: str, *arguments: object, cwd: Path = ROOT, timeout: int = 300) -> subprocess.CompletedProcess[str]:
+        interpreter = "bash" if script.endswith(".sh") else "python3"
+        command = [interpreter, str(ROOT / script), *map(str, arguments)]
+        return subprocess.run(
+            command, check=False, cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout
+        )
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def refused(call) -> Callable[..., str]:
+    """A function that runs a script which must refuse: exit code 2, and the one sentence it says."""
+
+    def run(script: str, *arguments: object, cwd: Path = ROOT) -> str:
+        result = call(script, *arguments, cwd=cwd)
+        assert (result.returncode, result.stdout) == (2, ""), result
+        lines = [line for line in result.stderr.splitlines() if not line.startswith("warning: ")]
+        assert len(lines) == 1 and ": error: " in lines[0], result.stderr
+        return lines[0]
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def builtin(call, tmp_path_factory) -> Path:
+    """The tree of `prepare_data.py --builtin`, as small as it can be: 15 faces, 30 + 10 digits of each set."""
+    folder = tmp_path_factory.mktemp("builtin") / "data"
+    result = call("prepare_data.py", "--builtin", folder, "--count", 30)
+    assert result.returncode == 0, result.stderr
+    return folder
+
+
+def noise_denoiser() -> ContextUnet:
+    """A random ContextUnet whose last layer is fitted so that it returns its input: a denoiser of pure noise.
+
+    Its samples are neither black nor white, as those of random weights are: in them small differences show.
+    """
+    network = ContextUnet().eval()
+    seen = []
+    hook = network.out[2].register_forward_hook(lambda module, inputs, output: seen.append(output))
+    noise = torch.randn(10, 3, 28, 28)
+    with torch.no_grad():
+        network(noise, torch.eye(10), torch.linspace(0.02, 1, 10))
+        hook.remove()
+        inputs = F.unfold(seen[0], 3, padding=1).transpose(1, 2).flatten(0, 1).double()
+        wanted = noise.permute(0, 2, 3, 1).flatten(0, 2).double()
+        normal = inputs.T @ inputs + 1e-2 * torch.eye(inputs.shape[1], dtype=torch.float64)
+        network.out[3].weight.copy_(torch.linalg.solve(normal, inputs.T @ wanted).T.unflatten(1, (128, 3, 3)))
+        nn.init.zeros_(network.out[3].bias)
+    return network
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory) -> dict[str, Path]:
+    """Released weights that never were trained: files of every network, by its name."""
+    folder = tmp_path_factory.mktemp("weights")
+    torch.manual_seed(0)
+    dann = DANN()
+    for parameter in dann.parameters():
+        parameter.data.mul_(3 if parameter.dim() > 1 else 0)  # so that images and not biases decide
+    networks = {
+        "generator": with_fresh_batch_norm(Generator().apply(initialize_weights), CPU, batches=1, batch_size=8),
+        "discriminator": Discriminator(),
+        "critic": Critic(),
+        "unet": noise_denoiser(),
+        "dann": dann,
+    }
+    files = {}
+    for name, network in networks.items():
+        files[name] = folder / f"{name}.safetensors"
+        export_weights(files[name], network, standardized=True)
+    return files

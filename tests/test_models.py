@@ -1,0 +1,205 @@
+"""The networks: printed trees line by line, parameter counts by hand, and what each of them computes."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from models.classifier import Classifier
+from models.dann import DANN, GRL
+from models.dcgan import Critic, Discriminator, Generator, initialize_weights
+from models.ddpm import DDPM, ContextUnet, EmbedFC, ResidualConvBlock, UnetDown, UnetUp
+
+PRINTED = Path(__file__).resolve().parent / "printed"
+
+
+@pytest.mark.parametrize("network", [Generator, Discriminator, Critic, DDPM, DANN])
+def test_printed_tree(network):
+    """Newer versions of PyTorch also print BatchNorm's `bias`, which is there whenever `affine` is."""
+    expected = (PRINTED / f"{network.__name__.lower()}.txt").read_text()
+    printed = str(network()).replace("affine=True, bias=True", "affine=True")
+    assert printed.splitlines() == expected.splitlines()
+
+
+GENERATOR = 16 * (100 * 1024 + 1024 * 512 + 512 * 256 + 256 * 128 + 128 * 3) + 2 * (1024 + 512 + 256 + 128)
+CRITIC = 16 * (3 * 64 + 64 * 128 + 128 * 256 + 256 * 512 + 512 * 1) + 2 * (128 + 256 + 512)
+DANN_FEATURES = 32 * (3 * 25 + 1) + 48 * (32 * 25 + 1)
+DANN_HEADS = (1200 + 1) * 100 + (100 + 1) * 100 + (100 + 1) * 10 + (1200 + 1) * 100 + (100 + 1) * 2
+
+
+@pytest.mark.parametrize(
+    ("network", "count"),
+    [
+        (Generator, GENERATOR),
+        (Discriminator, CRITIC),
+        (Critic, CRITIC),
+        (DDPM, 6_590_211),
+        (DANN, DANN_FEATURES + DANN_HEADS),
+        (Classifier, 6 * 76 + 16 * (6 * 25 + 1) + 257 * 128 + 129 * 64 + 65 * 10),
+    ],
+)
+def test_parameter_counts(network, count):
+    assert sum(parameter.numel() for parameter in network().parameters()) == count
+
+
+def test_gan_shapes():
+    images = Generator()(torch.randn(2, 100, 1, 1))
+    assert images.shape == (2, 3, 64, 64) and images.abs().max() <= 1
+    assert Discriminator()(images).shape == Critic()(images).shape == (2, 1, 1, 1)
+
+
+def test_logits_and_scores_are_before_the_sigmoid():
+    discriminator, critic = Discriminator().eval(), Critic().eval()
+    critic.load_state_dict(discriminator.state_dict())  # the same names: the critic lacks nothing but the sigmoid
+    images = torch.randn(3, 3, 64, 64)
+    logits = discriminator.logits(images)
+    assert logits.shape == (3,)
+    torch.testing.assert_close(logits.sigmoid(), discriminator(images).flatten())
+    torch.testing.assert_close(critic.scores(images), logits)
+    torch.testing.assert_close(critic(images)[:, 0, 0, 0], logits)
+
+
+def test_initial_weights():
+    """Convolutions N(0, 0.02), BatchNorm scales N(1, 0.02), offsets 0; the standard errors are far below 2 %."""
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        nn.Conv2d(64, 64, 4), nn.ConvTranspose2d(64, 64, 4), nn.BatchNorm2d(40_000), nn.Linear(2, 2)
+    )
+    nn.init.ones_(network[2].bias)
+    linear = network[3].weight.clone()
+    network.apply(initialize_weights)
+    for module, mean in zip(network[:3], (0, 0, 1), strict=True):
+        assert module.weight.mean().item() == pytest.approx(mean, abs=5e-4)
+        assert module.weight.std().item() == pytest.approx(0.02, rel=0.02)
+    assert not network[2].bias.any() and torch.equal(network[3].weight, linear)
+
+
+# The diffusion network
+
+
+def test_diffusion_network_shapes():
+    network = DDPM().eval()
+    x, label, t = torch.randn(2, 3, 28, 28), torch.eye(10)[:2], torch.tensor([0.5, 1.0])
+    assert network(x, label, t).shape == (2, 3, 28, 28)
+    shapes = [part.shape[1:] for part in network.nn_model.encode(x)]
+    assert shapes == [(128, 28, 28), (128, 14, 14), (256, 7, 7), (256, 7, 7)]
+    torch.testing.assert_close(network.loss_mse(torch.zeros(2, 3), torch.full((2, 3), 2.0)), torch.tensor(4.0))
+
+
+def randomize(network: nn.Module) -> nn.Module:
+    """Give every parameter and statistic a value of its own, so that none can be mistaken for another."""
+    for tensor in network.state_dict().values():
+        if tensor.is_floating_point():
+            tensor.add_(0.1 * torch.rand(tensor.shape))
+    return network.eval()
+
+
+def test_flow_of_the_diffusion_network():
+    """The data flow, written out from the layers."""
+    network = randomize(ContextUnet(n_feat=16))
+    x, label, t = torch.randn(3, 3, 28, 28), torch.randn(3, 10), torch.rand(3)
+    first = network.init_conv(x)
+    down1 = network.down1(first)
+    down2 = network.down2(down1)
+    up0 = network.up0(network.to_vec(down2))
+    c1, c2 = (embed.model(label)[:, :, None, None] for embed in (network.contextembed1, network.contextembed2))
+    t1, t2 = (embed.model(t[:, None])[:, :, None, None] for embed in (network.timeembed1, network.timeembed2))
+    up1 = network.up1.model(torch.cat((c1 * up0 + t1, down2), 1))
+    up2 = network.up2.model(torch.cat((c2 * up1 + t2, down1), 1))
+    expected = network.out(torch.cat((up2, first), 1))
+    torch.testing.assert_close(network(x, label, t), expected)
+    assert torch.equal(network.decode(network.encode(x), label, t), network(x, label, t))
+    container = DDPM(network)
+    assert container.nn_model is network and torch.equal(container(x, label, t), network(x, label, t))
+
+
+def test_class_and_time_enter_every_image_on_its_own():
+    network = randomize(ContextUnet(n_feat=16))
+    x, label, t = torch.randn(1, 3, 28, 28).expand(3, -1, -1, -1), torch.eye(10)[[1, 2, 2]], torch.tensor([0.5, 0.5, 1])
+    first, other_class, other_time = network(x, label, t)
+    assert (first - other_class).abs().max() > 1e-4 and (other_class - other_time).abs().max() > 1e-4
+    torch.testing.assert_close(network(x[2:], label[2:], t[2:])[0], other_time)
+
+
+@pytest.mark.parametrize("channels", [4, 6])
+def test_residual_block(channels):
+    """(x or conv1(x)) + conv2(conv1(x)), divided by sqrt(2); without the skip in the plain kind."""
+    block, plain = randomize(ResidualConvBlock(4, channels, is_res=True)), ResidualConvBlock(4, channels).eval()
+    plain.load_state_dict(block.state_dict())
+    x = torch.randn(2, 4, 5, 5)
+    hidden = block.conv1(x)
+    skip = x if channels == 4 else hidden
+    torch.testing.assert_close(block(x), (skip + block.conv2(hidden)) / 2**0.5)
+    torch.testing.assert_close(plain(x), block.conv2(hidden))
+
+
+def test_blocks_of_the_unet():
+    assert UnetDown(4, 8)(torch.randn(2, 4, 14, 14)).shape == (2, 8, 7, 7)
+    assert UnetUp(12, 4)(torch.randn(2, 8, 7, 7), torch.randn(2, 4, 7, 7)).shape == (2, 4, 14, 14)
+    assert EmbedFC(1, 8)(torch.rand(5)).shape == EmbedFC(10, 8)(torch.rand(5, 10)).shape == (5, 8, 1, 1)
+
+
+# The domain-adversarial network
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.3, 1.0])
+def test_gradient_reversal(alpha):
+    """Identity forward; backward, the gradient times -alpha."""
+    x = torch.randn(4, 5, requires_grad=True)
+    factors = torch.randn(4, 5)
+    output = GRL.apply(x, alpha)
+    assert torch.equal(output, x)
+    (output * factors).sum().backward()
+    assert torch.equal(x.grad, -alpha * factors)
+
+
+def test_reversal_lies_before_the_domain_classifier_only():
+    torch.manual_seed(0)
+    network = DANN()
+    x = torch.randn(3, 3, 28, 28)
+
+    def gradients(head: int, alpha: float) -> tuple[torch.Tensor, torch.Tensor]:
+        network.zero_grad()
+        network(x, alpha)[head].square().sum().backward()
+        own = (network.task_classifier, network.domain_classifier)[head]
+        return network.features[0].weight.grad.clone(), own[0].weight.grad.clone()
+
+    plain_features = torch.autograd.grad(
+        network.domain_classifier(network.extract(x)).square().sum(), network.features[0].weight
+    )[0]
+    assert plain_features.abs().max() > 1e-4
+    for alpha in (0.25, 1.0):
+        torch.testing.assert_close(gradients(1, alpha)[0], -alpha * plain_features)
+        torch.testing.assert_close(gradients(1, alpha)[1], gradients(1, 0.0)[1])
+    for own in (0, 1):
+        torch.testing.assert_close(gradients(0, 1.0)[own], gradients(0, 0.0)[own])
+
+
+def test_dann_shapes_and_flow():
+    network = DANN()
+    x = torch.randn(2, 3, 28, 28)
+    features = network.extract(x)
+    task, domain = network(x, 0.5)
+    assert features.shape == (2, 1200) and task.shape == (2, 10) and domain.shape == (2, 2)
+    # 4 x 4 averaged to 5 x 5: cell i is the mean of the rows (columns) that overlap [0.8 i, 0.8 i + 0.8].
+    cells = torch.tensor([[1, 0, 0, 0], [0.5, 0.5, 0, 0], [0, 0.5, 0.5, 0], [0, 0, 0.5, 0.5], [0, 0, 0, 1]])
+    torch.testing.assert_close(features, (cells @ network.features(x) @ cells.T).flatten(1))
+    torch.testing.assert_close(task, network.task_classifier(features))
+    torch.testing.assert_close(domain, network.domain_classifier(features))
+
+
+def test_grey_input_counts_as_three_equal_channels():
+    network, grey = DANN(), torch.randn(2, 1, 28, 28)
+    for ours, theirs in zip(network(grey), network(grey.repeat(1, 3, 1, 1)), strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_classifier_flow():
+    """conv, ReLU, pool, twice; then three linear layers with ReLU between."""
+    network, x = Classifier(), torch.randn(2, 3, 28, 28)
+    expected = nn.Sequential(
+        *(network.conv1, nn.ReLU(), nn.MaxPool2d(2), network.conv2, nn.ReLU(), nn.MaxPool2d(2), nn.Flatten()),
+        *(network.fc1, nn.ReLU(), network.fc2, nn.ReLU(), network.fc3),
+    )
+    torch.testing.assert_close(network(x), expected(x))
