@@ -1,12 +1,13 @@
 # make demo   run everything a grader runs, score it, and leave sheets to look at in demo/
 # make test   run the tests
+# make torture   kill trainings at random moments (KILLS=20, SEED=0) and see that nothing is lost
 # make lint   check style
 # Each makes the environment .venv first if it is missing or older than the requirements.
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
-.PHONY: demo env lint test
+.PHONY: demo env lint test torture
 
 PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
@@ -42,9 +43,13 @@ demo: env
 	python3 evaluate.py sheet demo/digits demo/digits.png --count 1000 --columns 50
 	ls demo/*.png
 
+torture: env
+	echo "== killing trainings"
+	python3 -m pytest -q -rP -n 2 tests/torture.py
+
 test: env
 	echo "== tests"
-	python3 -m pytest -q tests
+	python3 -m pytest -q -n 2 tests
 
 lint: env
 	ruff check .

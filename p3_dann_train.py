@@ -12,6 +12,9 @@ target's labels (the bounds of the homework's table).  `--recipe original` is th
 Beside the adversarial loss (Ganin & Lempitsky 2015) the recipes use randomised source images,
 standardised inputs, and a mean teacher (Tarvainen & Valpola 2017; French et al. 2018): the averaged
 network labels target images, and where it is sure the network must agree on an augmented view.
+
+Expect, on two CPU cores: 10 minutes, 1 GB of memory; accuracy on val 75.1 % on SVHN (6,400 unlabelled training
+images) and 97.4 % on USPS, one seed each.
 """
 
 import math
@@ -41,6 +44,7 @@ RECIPES = {
         "standardized": False,
         "teacher_weight": 0.0,
         "balance_weight": 0.0,
+        "images": 300_000,
         "ema_half_life": 0,
         "weight_decay": 0.0,
         "decay_from": 1.0,
@@ -69,6 +73,7 @@ class Config:
     shear: float = option(0.25, "largest turn and shear of the augmentation", low=0, high=1)
     shift: float = option(0.15, "largest shift of the augmentation, in half widths", low=0, high=1)
     neighbors: float = option(0.5, "probability of a neighbouring digit at each side", low=0, high=1)
+    gentle_target: bool = option(True, "let target images keep nearly their own geometry")
     invert: bool = option(True, "invert half of the images")
     grey: bool = option(False, "take the colour away")
     teacher_weight: float = option(1.0, "weight of the mean teacher's labels on target images", low=0)
@@ -132,14 +137,19 @@ def main() -> None:
         notes = {name: value for name, value in asdict(config).items() if name in ("method", "recipe", "standardized")}
         export_weights(run.folder / "weights.safetensors", ema, images=step * config.batch_size, **notes)
 
-    def view(images: Tensor, random: torch.Generator) -> Tensor:
-        """A uint8 batch as the network sees it in training."""
+    def view(images: Tensor, random: torch.Generator, is_target: bool = False) -> Tensor:
+        """A uint8 batch as the network sees it in training.
+
+        Source images are moved towards all that the target might be; target images are it already, and
+        with `gentle_target` keep nearly the geometry in which they will be met.
+        """
         images = to_unit_range(images.to(device))
         if config.augment:
-            zoom = (config.zoom_low, config.zoom_high)
-            images = domain_augment(
-                images, random, zoom, config.shear, config.shift, config.neighbors, config.invert, config.grey
-            )
+            zoom, share, neighbors = (config.zoom_low, config.zoom_high), 1.0, config.neighbors
+            if is_target and config.gentle_target:
+                zoom, share, neighbors = (0.9, 1.1), 0.5, 0.0
+            shear, shift = share * config.shear, share * config.shift
+            images = domain_augment(images, random, zoom, shear, shift, neighbors, config.invert, config.grey)
         return network_input(images, config.standardized)
 
     steps = max(1, config.images // config.batch_size)
@@ -152,7 +162,8 @@ def main() -> None:
         optimizer.param_groups[0]["lr"] = config.learning_rate * decay
         random = generator(config.seed, "step", step)
         chosen = batch_indices(len(digits), config.batch_size, step, config.seed)
-        inputs, answers = view(digits[chosen], random), labels[chosen].to(device)
+        inputs = view(digits[chosen], random, is_target=config.method == "target")
+        answers = labels[chosen].to(device)
         metrics = {}
         if config.method != "dann":
             with autocast(device, config.precision):
@@ -163,7 +174,7 @@ def main() -> None:
             # reversed gradient the features learn that it cannot.
             alpha = reversal_strength(done, config.alpha)
             raw_target = target[batch_indices(len(target), config.batch_size, step, config.seed, "target order")]
-            both = torch.cat((inputs, view(raw_target, random)))
+            both = torch.cat((inputs, view(raw_target, random, is_target=True)))
             domains = torch.arange(2, device=device).repeat_interleave(config.batch_size)
             with autocast(device, config.precision):
                 logits, domain_logits = network(both, alpha)
@@ -181,7 +192,7 @@ def main() -> None:
                 metrics |= {"loss_teacher": loss_teacher, "teacher_sure": sure}
             if config.balance_weight > 0:
                 loss = loss + config.balance_weight * balance_loss(target_logits)
-            metrics["commonest_class"] = target_logits.argmax(1).bincount(minlength=10).max() / config.batch_size
+            metrics["commonest_class"] = F.one_hot(target_logits.argmax(1), 10).float().mean(0).max()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

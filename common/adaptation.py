@@ -15,9 +15,14 @@ def network_input(images: Tensor, standardized: bool) -> Tensor:
 
 @torch.no_grad()
 def predict(network: DANN, digits: Tensor, standardized: bool, device: torch.device, chunk: int = 500) -> Tensor:
-    """Labels int64 (n,), on the CPU, of uint8 digits (n, 3, 28, 28); float32, chunk by chunk."""
+    """Labels int64 (n,), on the CPU, of uint8 digits (n, 3, 28, 28), in float32.
+
+    Chunk by chunk, the last one padded to its size, so that a label does not depend on how many are asked for.
+    """
     labels = []
     for part in chunks(len(digits), chunk):
-        logits, _ = network(network_input(to_unit_range(digits[part].to(device)), standardized))
-        labels.append(logits.argmax(1).cpu())
+        padded = torch.zeros(chunk, *digits.shape[1:], dtype=torch.uint8)
+        padded[: part.stop - part.start] = digits[part]
+        logits, _ = network(network_input(to_unit_range(padded.to(device)), standardized))
+        labels.append(logits[: part.stop - part.start].argmax(1).cpu())
     return torch.cat(labels)

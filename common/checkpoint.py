@@ -1,5 +1,7 @@
 """Training checkpoints (torch.save, loaded without running code) and released weights (safetensors, float16)."""
 
+import hashlib
+import json
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,10 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
 def load_checkpoint(path: Path) -> dict[str, Any]:
     """Read a training state onto the CPU, without running any code from the file."""
     try:
+        if zipfile.is_zipfile(path):  # else a file of old versions of PyTorch, which has no checksums
+            with zipfile.ZipFile(path) as archive:
+                if damaged := archive.testzip():  # PyTorch itself does not look
+                    raise zipfile.BadZipFile(f"its part {damaged} is damaged")
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise UserError(f"{path} is missing") from None
@@ -39,13 +45,27 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def export_weights(path: Path, model: nn.Module, **metadata: Any) -> None:
-    """Write a model's weights for release: float16 safetensors, with the network's name and `metadata` as text."""
+    """Write a model's weights for release: float16 safetensors, with the network's name and `metadata` as text.
+
+    The same weights and metadata give the same bytes: all notes are one JSON text, as safetensors writes
+    several in random order.
+    """
     tensors = {
         name: tensor.detach().cpu().to(torch.float16 if tensor.is_floating_point() else tensor.dtype).contiguous()
         for name, tensor in model.state_dict().items()
     }
-    notes = {"network": type(model).__name__} | {name: str(value) for name, value in metadata.items()}
-    atomic_write(path, to_safetensors(tensors, metadata=notes))
+    notes = {name: str(value) for name, value in metadata.items()}
+    notes |= {"network": type(model).__name__, "digest": _digest(tensors)}
+    atomic_write(path, to_safetensors(tensors, metadata={"about": json.dumps(notes, sort_keys=True)}))
+
+
+def _digest(tensors: dict[str, Tensor]) -> str:
+    """A checksum of names and contents: safetensors would load a file with a flipped bit."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name in sorted(tensors):
+        digest.update(f"{name} {tuple(tensors[name].shape)} {tensors[name].dtype}".encode())
+        digest.update(tensors[name].contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def load_weights(model: nn.Module, path: Path) -> dict[str, str]:
@@ -55,12 +75,16 @@ def load_weights(model: nn.Module, path: Path) -> dict[str, str]:
     """
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
-            metadata = file.metadata() or {}
+            metadata = json.loads((file.metadata() or {})["about"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it is no dict
     except FileNotFoundError:
         raise UserError(f"{path} is missing, run: bash hw2_download.sh") from None
-    except (SafetensorError, OSError) as error:
+    except KeyError:
+        raise UserError(f"{path} was not written by this repository: it does not say what it is about") from None
+    except (SafetensorError, OSError, ValueError) as error:
         raise UserError(f"{path} is not a whole safetensors file ({error}), run: bash hw2_download.sh") from None
+    if metadata.get("digest") != _digest(tensors):
+        raise UserError(f"{path} is damaged: its weights are not those that were written, run: bash hw2_download.sh")
     _fill(model, tensors, path)
     return metadata
 

@@ -168,8 +168,13 @@ def read_labels(file: Path) -> dict[str, int]:
 
 def load_digits(domain: Path, split: str) -> tuple[Tensor, Tensor]:
     """A split of a digits folder with `data/` and `{split}.csv`: uint8 (n, 3, 28, 28) and int64 labels (n,)."""
-    labels = read_labels(domain / f"{split}.csv")
-    return _cached_images([domain / "data" / name for name in labels], 28), torch.tensor(list(labels.values()))
+    file = domain / f"{split}.csv"
+    labels = read_labels(file)
+    try:
+        images = _cached_images([domain / "data" / name for name in labels], 28)
+    except UserError as error:
+        raise UserError(f"an image of {file}: {error}") from None
+    return images, torch.tensor(list(labels.values()))
 
 
 def load_unlabelled_digits(domain: Path, split: str) -> Tensor:

@@ -13,6 +13,7 @@ from models.ddpm import IMAGE_SHAPE, NUM_CLASSES
 from models.diffusion import Denoiser, dpm_solver, final, guided_denoiser, time_grid
 
 SAMPLE_SEED = 0
+BATCH = 100  # images at once; one size, as sums of floats differ between sizes and images must not
 
 
 def image_noise(keys: list[tuple[int, int]], stream: int, seed: int = SAMPLE_SEED) -> Tensor:
@@ -32,14 +33,14 @@ def draw_digits(
     interval: tuple[float, float],
     sample: Callable[[Denoiser, Tensor, Callable[[int], Tensor]], Tensor],
     device: torch.device,
-    chunk: int = 100,
+    chunk: int = BATCH,
     seed: int = SAMPLE_SEED,
     progress: Callable[[int], object] | None = None,
 ) -> Tensor:
     """Images uint8 (n, 3, 28, 28), on the CPU, of (digit, number) keys; the first of a key is its class.
 
     `sample(denoise, x_T, noise)` turns noise into images in [-1, 1].  Memory is that of one chunk; the last
-    chunk is padded to its size, so that an image does not depend on how many are drawn.
+    chunk is padded to its size: with one `chunk` an image is the same to the last bit however many are drawn.
     """
     images = []
     for part in chunks(len(keys), chunk):

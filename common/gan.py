@@ -1,8 +1,12 @@
 """What DCGAN and WGAN training and inference share: latents, averaged generators, samples."""
 
+import copy
+from pathlib import Path
+
 import torch
 from torch import Tensor, nn
 
+from common.config import UserError
 from common.data import chunks, to_unit_range
 from common.device import generator
 from common.ema import make_ema
@@ -10,6 +14,7 @@ from common.images import make_grid, to_uint8
 from models.dcgan import LATENT_SIZE
 
 SAMPLE_SEED = 0
+BATCH = 50  # images at once; one size, as sums of floats differ between sizes and images must not
 
 
 def latents(count: int, seed: int = SAMPLE_SEED, first: int = 0) -> Tensor:
@@ -39,10 +44,10 @@ def with_fresh_batch_norm(
 
 
 @torch.no_grad()
-def sample_images(network: nn.Module, latent: Tensor, device: torch.device, chunk: int = 50) -> Tensor:
+def sample_images(network: nn.Module, latent: Tensor, device: torch.device, chunk: int = BATCH) -> Tensor:
     """The images uint8 (n, 3, 64, 64) of latents (n, 100, 1, 1), in float32 and on the CPU.
 
-    Every chunk has the same size, the last one padded, so an image does not depend on how many are drawn.
+    The last chunk is padded to its size: with one `chunk` an image is the same however many are drawn.
     """
     images = []
     for part in chunks(len(latent), chunk):
@@ -51,6 +56,44 @@ def sample_images(network: nn.Module, latent: Tensor, device: torch.device, chun
         output = network(padded.to(device).contiguous(memory_format=torch.channels_last))
         images.append(to_uint8(output[: part.stop - part.start]).cpu())
     return torch.cat(images)
+
+
+def hold_out(count: int, held_out: int) -> tuple[Tensor, Tensor]:
+    """Indices of the training and of the `held_out` images of `count`, always the same ones, each in order.
+
+    Raises UserError if none would be left for training.
+    """
+    if held_out >= count:
+        raise UserError(f"--held-out {held_out} leaves none of {count} images for training")
+    order = torch.randperm(count, generator=generator("held out"))
+    return order[held_out:].sort().values, order[:held_out].sort().values
+
+
+@torch.no_grad()
+def overfitting(
+    network: nn.Module, score: str, training: Tensor, held_out: Tensor, device: torch.device
+) -> dict[str, Tensor]:
+    """What a discriminator or critic says on average of uint8 images it trains on, and of held-out ones.
+
+    `score` is the name of its method.  The further apart the two, the more it knows by heart.  It works on
+    a copy, with the statistics of the batch as in training, so that watching changes nothing.
+    """
+    network = copy.deepcopy(network).train()
+    found = {}
+    for name, images in (("train", training), ("held_out", held_out)):
+        indices = torch.arange(min(len(images), 256))
+        found[f"{score}_{name}"] = getattr(network, score)(real_batch(images, indices, device)).float().mean()
+    return found
+
+
+def sample_scores(network: nn.Module, count: int, held_out: list[Path], device: torch.device) -> dict[str, float]:
+    """FID and KID of `count` samples of an averaged generator against held-out image files."""
+    from common.metrics import distances  # needs the packages for scores, which training does not
+
+    scores = distances(
+        sample_images(with_fresh_batch_norm(network, device), latents(count), device), held_out, device=device
+    )
+    return {name: scores[name] for name in ("fid", "kid_x1000")}
 
 
 def sample_sheet(network: nn.Module, device: torch.device, count: int = 64) -> Tensor:

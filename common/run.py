@@ -7,12 +7,13 @@ import math
 import signal
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
@@ -34,14 +35,17 @@ class Run:
         self.folder: Path = config.run_dir
         self.checkpoint = self.folder / "checkpoint.pt"
         self.fixed = {name: to_json(config)[name] for name in _fixed_names(config)} | {"data": data_fingerprint}
+        self.defaults = to_json(type(config)())
         self.save_seconds = 60 * config.save_minutes
         self.sample_every, self.batch_size = config.sample_every, config.batch_size
-        self.stopping = False
+        self.stopping = 0  # the number of the signal that asked to stop
         self.state: dict[str, Any] | None = None
         self._lock()
         if config.resume and self.checkpoint.exists():
             self.state = load_checkpoint(self.checkpoint)
-            self._refuse_differences(self.state.get("fixed", {}))
+            if not isinstance(self.state.get("step"), int) or not isinstance(self.state.get("fixed"), dict):
+                raise UserError(f"{self.checkpoint} is not the state of a training")
+            self._refuse_differences(self.state["fixed"])
         elif self.checkpoint.exists() or ((self.folder / "metrics.jsonl").exists() and not config.resume):
             raise UserError(f"{self.folder} already holds a training: add --resume, or choose another --run-dir")
         step = self.state["step"] if self.state else 0
@@ -50,7 +54,7 @@ class Run:
         self._metrics = open(self.folder / "metrics.jsonl", "a", encoding="utf-8")
         self._writer = SummaryWriter(self.folder / "tensorboard", purge_step=step + 1)
         self._saved_at = self._logged_at = time.monotonic()
-        self._logged_images = step * config.batch_size
+        self._logged_step, self._logged_images = step, step * config.batch_size
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
         self.note(f"{'continuing at' if self.state else 'starting at'} step {step}: {' '.join(sys.argv)}")
@@ -69,8 +73,11 @@ class Run:
             part.unlink(missing_ok=True)
 
     def _refuse_differences(self, earlier: dict[str, Any]) -> None:
-        for name in self.fixed.keys() | earlier.keys():
-            before, now = earlier.get(name), self.fixed.get(name)
+        for name in sorted(self.fixed.keys() | earlier.keys()):
+            # A checkpoint from before an option existed was trained as the option's default says.
+            if name not in self.fixed:
+                raise UserError(f"{self.checkpoint} is of another training: this one has no option {name}")
+            before, now = earlier.get(name, self.defaults.get(name)), self.fixed.get(name)
             if before != now:
                 what = "other training data" if name == "data" else f"--{name.replace('_', '-')} {now}"
                 raise UserError(f"{self.checkpoint} was trained with {name} {before} and cannot continue with {what}")
@@ -90,7 +97,7 @@ class Run:
     def _stop(self, number: int, frame: Any) -> None:
         if self.stopping:
             raise KeyboardInterrupt
-        self.stopping = True
+        self.stopping = number
 
     def note(self, text: str) -> None:
         """Add a line with the time to `log.txt` and show it."""
@@ -110,50 +117,79 @@ class Run:
         self._logged_at, self._logged_images = now, images
         for name, value in values.items():
             if not math.isfinite(value):
-                raise UserError(
-                    f"{name} is {value} at step {step}: the training diverged since the last logged step; "
-                    f"the last good state is in {self.checkpoint}"
-                )
-            self._writer.add_scalar(name, value, step)
+                raise UserError(f"{name} is {value} at step {step}: {self._diverged()}")
         rounded = {name: float(f"{value:.6g}") for name, value in values.items()}
-        self._metrics.write(json.dumps({"step": step, "images": images, **rounded}) + "\n")
-        self._metrics.flush()
+        with self._writing():
+            for name, value in values.items():
+                self._writer.add_scalar(name, value, step)
+            self._metrics.write(json.dumps({"step": step, "images": images, **rounded}) + "\n")
+            self._metrics.flush()
+        self._logged_step = step
         return values
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Turn a failed write, on a full disk for example, into a sentence."""
+        try:
+            yield
+        except OSError as error:
+            raise UserError(f"{self.folder} cannot be written: {error.strerror or error}") from None
+
+    def _diverged(self) -> str:
+        return f"the training diverged after step {self._logged_step}; the last good state is in {self.checkpoint}"
 
     def sample(self, step: int, images: int, sheet: Tensor) -> None:
         """Save a uint8 (3, h, w) sheet as `samples/<images seen>.png` and show it in TensorBoard."""
         save_image(self.folder / "samples" / f"{images:09d}.png", sheet)
-        self._writer.add_image("samples", sheet, step)
+        with self._writing():
+            self._writer.add_image("samples", sheet, step)
 
     def save_due(self) -> bool:
         """Whether it is time for a checkpoint: `save_minutes` have passed, or the process was asked to stop."""
-        return self.stopping or time.monotonic() - self._saved_at >= self.save_seconds
+        return bool(self.stopping) or time.monotonic() - self._saved_at >= self.save_seconds
 
     def sample_due(self, images: int) -> bool:
         """Whether the step that ended at `images` seen passed a multiple of `sample_every`."""
-        return images // self.sample_every > (images - self.batch_size) // self.sample_every
+        return self.passed(images, self.sample_every)
+
+    def passed(self, images: int, every: int) -> bool:
+        """Whether the step that ended at `images` seen passed a multiple of `every`."""
+        return images // every > (images - self.batch_size) // every
 
     def restore(self, parts: dict[str, Any]) -> int:
         """Load the checkpoint into networks and optimizers; returns the step to continue at, 0 for a new run."""
         if not self.state:
             return 0
         for name, part in parts.items():
-            part.load_state_dict(self.state[name])
+            if name not in self.state:
+                raise UserError(f"{self.checkpoint} is of another training: it holds no '{name}'")
+            try:
+                part.load_state_dict(self.state[name])
+            except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
+                reason = str(error).splitlines()[-1].strip()
+                raise UserError(f"{self.checkpoint} is of another network: '{name}' does not fit ({reason})") from None
         return self.state["step"]
 
     def save(self, step: int, parts: dict[str, Any]) -> None:
-        """Write the checkpoint that `--resume` continues from exactly: the state of networks and optimizers."""
+        """Write the checkpoint that `--resume` continues from exactly: the state of networks and optimizers.
+
+        Raises UserError, the earlier checkpoint kept, if a weight is not finite.
+        """
         states = {name: part.state_dict() for name, part in parts.items()}
+        for part in parts.values():
+            if isinstance(part, nn.Module) and not all(weight.isfinite().all() for weight in part.parameters()):
+                raise UserError(f"the weights are not finite at step {step}: {self._diverged()}")
         save_checkpoint(self.checkpoint, {"step": step, "fixed": self.fixed, **states})
         self._saved_at = time.monotonic()
 
     def close(self, step: int) -> None:
-        """Finish the logs; exits with code 143 if the process was asked to stop."""
-        self._metrics.close()
-        self._writer.close()
+        """Finish the logs; exits with code 143 (SIGTERM) or 130 (Ctrl-C) if the process was asked to stop."""
+        with self._writing():
+            self._metrics.close()
+            self._writer.close()
         if self.stopping:
             self.note(f"stopped at step {step}, state saved; continue with --resume")
-            sys.exit(143)
+            sys.exit(128 + self.stopping)
 
 
 def _fixed_names(config: Any) -> list[str]:

@@ -7,10 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -21,6 +17,7 @@ from models.dann import DANN
 from models.dcgan import Critic, Discriminator, Generator, initialize_weights
 from models.ddpm import ContextUnet
 
+ROOT = Path(__file__).resolve().parent.parent
 CPU = torch.device("cpu")
 
 
@@ -44,11 +41,19 @@ def environment(tmp_path_factory) -> dict[str, str]:
 def call(environment) -> Callable[..., subprocess.CompletedProcess[str]]:
     """A function that runs a script of the repository, `bash` for .sh and `python3` for .py, to its end."""
 
-    def run(script: str, *arguments: object, cwd: Path = ROOT, timeout: int = 300) -> subprocess.CompletedProcess[str]:
+    def run(
+        script: str, *arguments: object, cwd: Path = ROOT, timeout: int = 300, threads: int = 1
+    ) -> subprocess.CompletedProcess[str]:
         interpreter = "bash" if script.endswith(".sh") else "python3"
         command = [interpreter, str(ROOT / script), *map(str, arguments)]
         return subprocess.run(
-            command, check=False, cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout
+            command,
+            check=False,
+            cwd=cwd,
+            env=environment | {"OMP_NUM_THREADS": str(threads)},
+            capture_output=True,
+            text=True,
+            timeout=timeout,
         )
 
     return run

@@ -1,4 +1,4 @@
-"""The diffusion process against closed forms: for Gaussian data the best denoiser and every sampler's result are known."""
+"""The diffusion process against closed forms: for Gaussian data denoiser and samplers are known exactly."""
 
 from collections.abc import Callable, Iterator
 

@@ -11,10 +11,12 @@ import p1_wgan_train
 import p2_ddpm_train
 import p3_dann_train
 from common import augment, gan
+from common.config import UserError
 from common.data import batch_indices, fingerprint, to_unit_range
 from common.device import generator
 from common.ema import RAMP, make_ema, update_ema
 from common.images import make_grid, to_uint8
+from models.dcgan import Discriminator
 
 CPU = torch.device("cpu")
 
@@ -98,9 +100,7 @@ def test_translation_is_a_shift():
     shifts = set()
     for before, after in zip(batch, moved, strict=True):
         padded = nn.functional.pad(before, (2, 2, 2, 2))
-        found = [
-            (y, x) for y in range(5) for x in range(5) if torch.equal(padded[:, y : y + 16, x : x + 16], after)
-        ]
+        found = [(y, x) for y in range(5) for x in range(5) if torch.equal(padded[:, y : y + 16, x : x + 16], after)]
         assert len(found) == 1
         shifts.update(found)
     assert len(shifts) == 25
@@ -281,7 +281,9 @@ def test_every_image_is_visited_equally_often(count, batch):
 
 
 def test_generators_are_streams_of_their_own():
-    draws = {key: torch.rand(3, generator=generator(*key)).tolist() for key in [(0, "a"), (0, "b"), (1, "a"), ("0", "a")]}
+    draws = {
+        key: torch.rand(3, generator=generator(*key)).tolist() for key in [(0, "a"), (0, "b"), (1, "a"), ("0", "a")]
+    }
     assert len({tuple(draw) for draw in draws.values()}) == 4
     assert torch.rand(3, generator=generator(0, "a")).tolist() == draws[0, "a"]
 
@@ -344,7 +346,9 @@ def test_balance_loss():
 
 
 def test_to_uint8_rounds_and_clamps():
-    values = torch.tensor([-9, -1, -1 + 0.49 / 127.5, -1 + 0.51 / 127.5, 0.0, 1 - 0.49 / 127.5, 1 - 0.51 / 127.5, 1, 9.0])
+    values = torch.tensor(
+        [-9, -1, -1 + 0.49 / 127.5, -1 + 0.51 / 127.5, 0.0, 1 - 0.49 / 127.5, 1 - 0.51 / 127.5, 1, 9.0]
+    )
     assert to_uint8(values).tolist() == [0, 0, 0, 1, 128, 255, 254, 255, 255]  # 127.5 rounds to the even 128
     levels = torch.arange(256, dtype=torch.uint8)
     assert torch.equal(to_uint8(to_unit_range(levels)), levels)
@@ -360,3 +364,27 @@ def test_grid():
     row = [10] * 4 + [255] + [20] * 4
     expected = torch.tensor([row, row, [255] * 9, [30] * 4 + [255] * 5, [30] * 4 + [255] * 5], dtype=torch.uint8)
     assert torch.equal(sheet, expected.expand(3, -1, -1))
+
+
+def test_held_out_faces():
+    training, held_out = gan.hold_out(20, 6)
+    assert len(training) == 14 and len(held_out) == 6
+    assert sorted([*training.tolist(), *held_out.tolist()]) == list(range(20))
+    assert gan.hold_out(20, 6)[1].tolist() == held_out.tolist() and held_out.tolist() != list(range(6))
+    assert gan.hold_out(20, 0)[0].tolist() == list(range(20))
+    with pytest.raises(UserError, match="--held-out 20 leaves none of 20 images"):
+        gan.hold_out(20, 20)
+
+
+def test_watching_a_discriminator_changes_nothing():
+    torch.manual_seed(0)
+    network = Discriminator()
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    images = torch.randint(0, 256, (6, 3, 64, 64), dtype=torch.uint8)
+    found = gan.overfitting(network, "logits", images, images[:4], CPU)
+    assert found.keys() == {"logits_train", "logits_held_out"}
+    expected = network.logits(images.float() / 127.5 - 1).mean()  # in training mode: the batch's own statistics
+    network.load_state_dict(before)
+    torch.testing.assert_close(found["logits_train"], expected.detach(), rtol=1e-4, atol=1e-5)
+    gan.overfitting(network, "logits", images, images, CPU)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())

@@ -15,7 +15,7 @@ from PIL import Image
 from scipy import linalg
 
 import evaluate
-from common import metrics
+from common import judges, metrics
 from common.checkpoint import load_state_dict_file
 from common.config import UserError, run_script
 from common.data import decode_images, read_labels
@@ -242,17 +242,17 @@ def test_reference_features_are_cached(tmp_path, monkeypatch):
         calls.append(len(batch))
         return batch.mean((2, 3)).repeat(1, 683)[:, : metrics.FEATURES]
 
-    first = metrics.cached_features(paths, network, "one", CPU)
-    np.testing.assert_array_equal(metrics.cached_features(paths, network, "one", CPU), first)
+    first = metrics.cached_features(paths, 64, network, "one", CPU)
+    np.testing.assert_array_equal(metrics.cached_features(paths, 64, network, "one", CPU), first)
     assert calls == [3] and first.dtype == np.float64
-    metrics.cached_features(paths, network, "two", CPU)
+    metrics.cached_features(paths, 64, network, "two", CPU)
     os.utime(paths[0], (1, 1))
-    metrics.cached_features(paths, network, "one", CPU)
-    metrics.cached_features(paths[:2], network, "one", CPU)
+    metrics.cached_features(paths, 64, network, "one", CPU)
+    metrics.cached_features(paths[:2], 64, network, "one", CPU)
     assert calls == [3, 3, 3, 2]
     paths[0].unlink()
     with pytest.raises(UserError, match=r"0000\.png is missing"):
-        metrics.cached_features(paths, network, "one", CPU)
+        metrics.cached_features(paths, 64, network, "one", CPU)
 
 
 def test_weights_that_are_not_inception(tmp_path, monkeypatch):
@@ -439,8 +439,19 @@ def test_course_classifier_on_real_digits():
     load_state_dict_file(classifier, COURSE_CLASSIFIER)
     images = decode_images([MNISTM / "data" / name for name in labels], 28)
     truth = torch.tensor(list(labels.values()))
-    accuracy, per_class = metrics.class_accuracies(metrics.classify(classifier.eval(), images), truth)
+    accuracy, per_class = judges.class_accuracies(judges.classify(classifier.eval(), images, CPU), truth)
     assert 0.93 < accuracy < 0.98 and all(share > 0.8 for share in per_class)
+
+
+def test_a_classifier_saved_on_a_second_gpu(tmp_path, monkeypatch):
+    """A state dict whose tensors are tagged cuda:1 is loaded onto the CPU."""
+    monkeypatch.setattr(torch.serialization, "location_tag", lambda storage: "cuda:1")
+    saved = save_classifier(tmp_path / "c.pth")
+    with pytest.raises(RuntimeError, match="CUDA"):
+        torch.load(tmp_path / "c.pth", weights_only=True)
+    loaded = Classifier()
+    load_state_dict_file(loaded, tmp_path / "c.pth")
+    assert all(map(torch.equal, loaded.state_dict().values(), saved.state_dict().values()))
 
 
 def test_labels_command(tmp_path, refused):
@@ -502,4 +513,4 @@ def test_missing_weights_are_one_sentence(tmp_path):
     arguments = ["faces", tmp_path / "a", "--reference", tmp_path / "a", "--inception", tmp_path / "none.pt", "--json"]
     result = run_evaluate(*arguments, cache=tmp_path)
     assert (result.returncode, result.stdout) == (2, "") and "Traceback" not in result.stderr
-    assert result.stderr.splitlines()[-1].endswith("none.pt cannot be read: No such file or directory")
+    assert result.stderr.splitlines()[-1].endswith("none.pt is missing")

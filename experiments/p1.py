@@ -1,0 +1,195 @@
+"""Problem 1 in numbers and figures: what each ingredient is worth, the normalisation lesson, looks at the faces.
+
+    python3 -m experiments.p1 --part dcgan      # short trainings of A, one ingredient more in each row
+    python3 -m experiments.p1 --part wgan       # short trainings of B
+    python3 -m experiments.p1 --part lesson     # real images normalised as for ImageNet: the discriminator wins
+    python3 -m experiments.p1 --part figures    # interpolation, nearest training faces, failures, training as a GIF
+
+A row's score is FID (and KID) of 1,000 samples against 2,000 training faces that were held out, after
+--images images; val chooses nothing.  Each part trains what is not yet trained (in --runs, killed and
+started again at will), writes results/p1_<part>.json and prints a table.  The parts take about 2.5, 4, 0.2
+and 0.1 hours on two CPU cores.
+"""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+import p1_dcgan_train
+from common.checkpoint import load_weights
+from common.config import UserError, option, parse_config, run_script
+from common.data import decode_image, list_images, load_folder, to_unit_range
+from common.gan import latents, sample_images
+from common.images import make_grid, save_gif, save_image
+from common.metrics import face_counts
+from experiments.runs import RESULTS, ROOT, mean_and_spread, metrics, table, train, write_results
+from models.dcgan import Generator
+
+CPU = torch.device("cpu")
+PLAIN = ("--recipe", "original")
+AVERAGED = (*PLAIN, "--ema-half-life", 10_000)
+MOVED = (*AVERAGED, "--augment", "translation", "--flips")
+HELD_OUT = 2000
+ROWS: dict[str, dict[str, tuple[object, ...]]] = {
+    "dcgan": {
+        "original": PLAIN,
+        "+ averaged weights": AVERAGED,
+        "+ flips": (*AVERAGED, "--flips"),
+        "+ translation": MOVED,
+        "+ one-sided labels": (*MOVED, "--real-label", 0.9),
+        "+ R1": (*MOVED, "--real-label", 0.9, "--r1-weight", 0.1),
+        "  and colour": (*MOVED, "--real-label", 0.9, "--r1-weight", 0.1, "--augment", "color,translation"),
+        "  batches of 32": (*MOVED, "--real-label", 0.9, "--r1-weight", 0.1, "--batch-size", 32),
+        "  two time scales": (
+            *(*MOVED, "--real-label", 0.9, "--r1-weight", 0.1),
+            *("--learning-rate-g", 1e-4, "--learning-rate-d", 4e-4),
+        ),
+    },
+    "wgan": {
+        "original: weight clipping": (*PLAIN, "--critic-steps", 5),
+        "+ averaged weights": (*AVERAGED, "--critic-steps", 5),
+        "penalty, averaged weights": ("--augment", "none", "--no-flips", "--critic-steps", 5),
+        "+ flips and translation": ("--critic-steps", 5),
+        "  3 critic steps": ("--critic-steps", 3),
+        "  1 critic step": ("--critic-steps", 1),
+    },
+}
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class Config:
+    part: str = option("dcgan", "what to measure or make", choices=("dcgan", "wgan", "lesson", "figures"))
+    data: Path = option(Path("hw2_data/face/train"), "folder of training faces")
+    runs: Path = option(Path("runs/p1"), "folder of the trainings")
+    results: Path = option(RESULTS, "folder of the result files")
+    weights: Path = option(ROOT / "checkpoints" / "p1_dcgan.safetensors", "generator of the figures")
+    samples: Path = option(Path("runs/dcgan/samples"), "the sheets of a training, for the GIF")
+    images: int = option(64_000, "length of each short training in images", low=1)
+    held_out: int = option(HELD_OUT, "faces held out for the scores", low=2)
+    count: int = option(1000, "samples behind each score", low=2)
+    seeds: int = option(1, "trainings per row", low=1, high=100)
+    rows: int = option(0, "only the first so many rows, 0 = all", low=0)
+
+
+def short_trainings(config: Config) -> dict[str, Any]:
+    """Train and score every row of the parts dcgan and wgan; the result file's content."""
+    file = config.results / f"p1_{config.part}.json"
+    content: dict[str, Any] = {"images": config.images, "rows": {}}
+    for row, (name, options) in enumerate(list(ROWS[config.part].items())[: config.rows or None]):
+        runs = []
+        for seed in range(config.seeds):
+            watch = ("--held-out", config.held_out, "--score-every", config.images // 2, "--score-count", config.count)
+            fixed = ("--data", config.data, "--images", config.images, "--sample-every", max(1, config.images // 4))
+            run_dir = config.runs / config.part / f"{row}-{seed}"
+            train(f"p1_{config.part}_train.py", run_dir, *fixed, *watch, *options, "--seed", seed)
+            runs.append({score: metrics(run_dir, score) for score in ("fid", "kid_x1000")})
+        content["rows"][name] = {"options": [str(part) for part in options], "runs": runs}
+        write_results(file, content)
+    return content
+
+
+def show(content: dict[str, Any]) -> str:
+    """The short trainings as a Markdown table: half-way and at the end."""
+    images, rows = content["images"], []
+    for name, row in content["rows"].items():
+        half, end = (mean_and_spread([run["fid"][which] for run in row["runs"]]) for which in (0, -1))
+        kid, _ = mean_and_spread([run["kid_x1000"][-1] for run in row["runs"]])
+        spread = f" ± {end[1]:.1f}" if len(row["runs"]) > 1 else ""
+        rows.append([name, str(len(row["runs"])), f"{half[0]:.1f}", f"{end[0]:.1f}{spread}", f"{kid:.1f}"])
+    return table(["training", "seeds", f"FID at {images // 2:,}", f"FID at {images:,}", "KID x 1000"], rows)
+
+
+def imagenet_batch(images: Tensor, indices: Tensor, device: torch.device) -> Tensor:
+    """`real_batch` with the means and deviations of ImageNet: about [-2.1, 2.6], where Tanh cannot follow."""
+    mean, std = (torch.tensor(values)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
+    scaled = (images[indices].float() / 255 - mean) / std
+    return scaled.to(device).contiguous(memory_format=torch.channels_last)
+
+
+def lesson(config: Config) -> dict[str, Any]:
+    """The original recipe on real images in [-1, 1] and on ImageNet-normalised ones: the discriminator's accuracy."""
+    content: dict[str, Any] = {}
+    length = ("--images", config.images // 4, "--sample-every", max(1, config.images // 16), "--log-every", 5)
+    for name, batch in (("tanh range", p1_dcgan_train.real_batch), ("imagenet", imagenet_batch)):
+        run_dir = config.runs / "lesson" / name.replace(" ", "_")
+        options = ("--data", config.data, "--run-dir", run_dir, "--resume", *PLAIN, *length)
+        arguments = ["p1_dcgan_train.py", *map(str, options)]
+        with mock.patch.object(p1_dcgan_train, "real_batch", batch), mock.patch.object(sys, "argv", arguments):
+            p1_dcgan_train.main()
+        logged = ("accuracy_d", "logit_real", "logit_fake", "loss_g")
+        content[name] = {metric: metrics(run_dir, metric) for metric in logged}
+        newest = sorted((run_dir / "samples").glob("*.png"))[-1]
+        sheet = torch.from_numpy(decode_image(newest).copy()).permute(2, 0, 1)
+        save_image(config.results / f"p1_lesson_{run_dir.name}.png", sheet[:, : 4 * 66 - 2])
+    write_results(config.results / "p1_lesson.json", content)
+    return content
+
+
+def slerp(first: Tensor, second: Tensor, count: int) -> Tensor:
+    """`count` latents (count, 100, 1, 1) on the great circle from one (100, 1, 1) to another, ends included."""
+    angle = torch.acos((first / first.norm() * second / second.norm()).sum().clamp(-1, 1))
+    shares = torch.linspace(0, 1, count)[:, None, None, None]
+    return (torch.sin((1 - shares) * angle) * first + torch.sin(shares * angle) * second) / torch.sin(angle)
+
+
+def nearest_faces(images: Tensor, others: Tensor, count: int) -> Tensor:
+    """Indices (n, count) of the `others` nearest to uint8 images, by the distance of images shrunk to 16 x 16."""
+    small = [torch.nn.functional.avg_pool2d(to_unit_range(batch), 4).flatten(1) for batch in (images, others)]
+    return torch.cdist(*small).topk(count, largest=False).indices
+
+
+def figures(config: Config) -> None:
+    """Write the sheets of the report."""
+    generator = Generator()
+    load_weights(generator, config.weights)
+    generator.eval()
+    faces = sample_images(generator, latents(config.count), CPU)
+    save_image(config.results / "p1_first32.png", make_grid(faces[:32], 8))
+
+    ends = latents(8)
+    strips = [sample_images(generator, slerp(ends[i], ends[i + 1], 10), CPU) for i in range(0, 8, 2)]
+    save_image(config.results / "p1_interpolation.png", make_grid(torch.cat(strips), 10))
+
+    real = load_folder(config.data, 64)
+    near = nearest_faces(faces[:8], real, 4)
+    columns = torch.cat([torch.cat((faces[i : i + 1], real[near[i]])) for i in range(8)])
+    save_image(config.results / "p1_nearest.png", make_grid(columns, 5))
+
+    missed = [face for face, found in zip(faces, face_counts(faces), strict=True) if found != 1][:32]
+    if missed:
+        save_image(config.results / "p1_missed.png", make_grid(torch.stack(missed), 8))
+
+    sheets = list_images(config.samples)
+    shown = [sheets[round(i * (len(sheets) - 1) / 39)] for i in range(40)] if len(sheets) > 40 else sheets
+    frames = []
+    for path in shown:
+        with Image.open(path) as image:
+            corner = image.convert("RGB").crop((0, 0, 4 * 66 - 2, 4 * 66 - 2))
+        frames.append(
+            torch.frombuffer(bytearray(corner.tobytes()), dtype=torch.uint8).view(262, 262, 3).permute(2, 0, 1)
+        )
+    save_gif(config.results / "p1_training.gif", frames, milliseconds=200)
+
+
+def main() -> None:
+    config = parse_config(Config, __doc__)
+    if config.part == "figures":
+        figures(config)
+    elif config.part == "lesson":
+        for name, values in lesson(config).items():
+            if not values["accuracy_d"]:
+                raise UserError(f"--images {config.images} is too short to log anything")
+            print(f"{name}: the discriminator is right for {values['accuracy_d'][-1]:.1%} of images at the end")
+    else:
+        print(show(short_trainings(config)))
+
+
+if __name__ == "__main__":
+    run_script(main)

