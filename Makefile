@@ -10,6 +10,8 @@ SHELL := bash
 .PHONY: demo env lint test torture
 
 PYTHON ?= python3
+# Two processes of one thread each: with more threads than cores they wait for one another.
+ONE_THREAD := OMP_NUM_THREADS=1
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 env: .venv/installed
@@ -45,11 +47,11 @@ demo: env
 
 torture: env
 	echo "== killing trainings"
-	python3 -m pytest -q -rP -n 2 tests/torture.py
+	$(ONE_THREAD) python3 -m pytest -q -rP -n 2 tests/torture.py
 
 test: env
 	echo "== tests"
-	python3 -m pytest -q -n 2 tests
+	$(ONE_THREAD) python3 -m pytest -q -n 2 tests
 
 lint: env
 	ruff check .
