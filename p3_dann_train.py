@@ -26,7 +26,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm import trange
 
-from common.adaptation import network_input, predict
+from common.adaptation import VIEWS, network_input, predict, probabilities, random_views
 from common.augment import domain_augment
 from common.checkpoint import export_weights
 from common.config import UserError, option, parse_config, run_script
@@ -37,6 +37,7 @@ from common.images import make_grid, to_uint8
 from common.run import Run
 from models.dann import DANN
 
+SURE = 0.9  # the confidence from which a teacher's label is a sure one
 RECIPES = {
     "original": {
         "alpha": 0.5,
@@ -49,7 +50,7 @@ RECIPES = {
         "weight_decay": 0.0,
         "decay_from": 1.0,
     },
-    "usps": {"zoom_low": 1.0, "zoom_high": 1.4, "neighbors": 0.0, "invert": False, "grey": True},
+    "usps": {"images": 400_000, "zoom_low": 1.0, "zoom_high": 1.4, "neighbors": 0.0, "invert": False, "grey": True},
 }
 
 
@@ -77,7 +78,8 @@ class Config:
     invert: bool = option(True, "invert half of the images")
     grey: bool = option(False, "take the colour away")
     teacher_weight: float = option(1.0, "weight of the mean teacher's labels on target images", low=0)
-    teacher_threshold: float = option(0.9, "confidence from which the teacher's label counts", low=0, high=1)
+    teacher_labels: str = option("soft", "its probabilities, or only its sure classes", choices=("soft", "sure"))
+    teacher_views: int = option(2, "views of an image that the teacher averages over", low=1, high=len(VIEWS))
     balance_weight: float = option(0.05, "weight of the pull towards equally many predictions per class", low=0)
     ema_half_life: int = option(40_000, "half-life of the averaged network in images, 0 = none", low=0)
     seed: int = option(0, "of initial weights, order and augmentation", low=0)
@@ -95,11 +97,17 @@ def reversal_strength(progress: float, cap: float) -> float:
     return cap * (2 / (1 + math.exp(-10 * progress)) - 1)
 
 
-def teacher_loss(logits: Tensor, teacher_logits: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
-    """Cross-entropy of student logits (batch, 10) with a sure teacher's labels, and the share of sure images."""
-    confidence, label = teacher_logits.softmax(1).max(1)
-    sure = confidence.ge(threshold).float()
-    return (F.cross_entropy(logits, label, reduction="none") * sure).mean(), sure.mean()
+def teacher_loss(logits: Tensor, teacher: Tensor, kind: str) -> Tensor:
+    """Cross-entropy of student logits (batch, 10) with the labels that a teacher's probabilities give, a scalar.
+
+    "soft": the probabilities squared and normalised (sharpened, MixMatch, arXiv:1905.02249), each image
+    weighted by the teacher's confidence.  "sure": the likeliest class, where its probability is at least SURE.
+    """
+    confidence, label = teacher.max(1)
+    if kind == "sure":
+        return (F.cross_entropy(logits, label, reduction="none") * confidence.ge(SURE)).mean()
+    sharpened = teacher.square() / teacher.square().sum(1, keepdim=True)
+    return (F.cross_entropy(logits, sharpened, reduction="none") * confidence).mean()
 
 
 def balance_loss(logits: Tensor) -> Tensor:
@@ -109,7 +117,7 @@ def balance_loss(logits: Tensor) -> Tensor:
 
 
 def accuracy(network: DANN, digits: Tensor, labels: Tensor, config: Config, device: torch.device) -> float:
-    return predict(network, digits, config.standardized, device).eq(labels).float().mean().item()
+    return predict(network, digits, config.standardized, device, views=1).eq(labels).float().mean().item()
 
 
 def main() -> None:
@@ -178,8 +186,6 @@ def main() -> None:
             domains = torch.arange(2, device=device).repeat_interleave(config.batch_size)
             with autocast(device, config.precision):
                 logits, domain_logits = network(both, alpha)
-                with torch.no_grad():
-                    teacher_logits, _ = ema(network_input(to_unit_range(raw_target.to(device)), config.standardized))
             logits, target_logits = logits.float().chunk(2)
             loss_task = F.cross_entropy(logits, answers)
             loss_domain = F.cross_entropy(domain_logits.float(), domains)
@@ -187,9 +193,12 @@ def main() -> None:
             metrics = {"loss_task": loss_task, "loss_domain": loss_domain, "alpha": alpha}
             if config.teacher_weight > 0:
                 # The teacher's weight rises over the first half, when its labels become good.
-                loss_teacher, sure = teacher_loss(target_logits, teacher_logits.float(), config.teacher_threshold)
+                with autocast(device, config.precision), torch.no_grad():
+                    views = random_views(config.teacher_views, random)
+                    teacher = probabilities(ema, to_unit_range(raw_target.to(device)), config.standardized, views)
+                loss_teacher = teacher_loss(target_logits, teacher, config.teacher_labels)
                 loss = loss + config.teacher_weight * min(1.0, 2 * done) * loss_teacher
-                metrics |= {"loss_teacher": loss_teacher, "teacher_sure": sure}
+                metrics |= {"loss_teacher": loss_teacher, "teacher_confidence": teacher.max(1).values.mean()}
             if config.balance_weight > 0:
                 loss = loss + config.balance_weight * balance_loss(target_logits)
             metrics["commonest_class"] = F.one_hot(target_logits.argmax(1), 10).float().mean(0).max()

@@ -2,9 +2,10 @@
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from common.augment import standardize
-from common.data import chunks, to_unit_range
+from common.data import NUM_CLASSES, chunks, to_unit_range
 from models.dann import DANN
 
 
@@ -13,9 +14,38 @@ def network_input(images: Tensor, standardized: bool) -> Tensor:
     return (standardize(images) if standardized else images).contiguous(memory_format=torch.channels_last)
 
 
+# Views of an image whose predictions are averaged: shifts by up to a pixel (right, down), each with the colours
+# as they are (1) and inverted (-1); the first is the image itself.
+VIEWS = [(right, down, sign) for sign in (1, -1) for down in (0, -1, 1) for right in (0, -1, 1)]
+
+
+def random_views(count: int, generator: torch.Generator) -> list[tuple[int, int, int]]:
+    """`count` different VIEWS; of one, the image itself."""
+    order = torch.randperm(len(VIEWS), generator=generator).tolist() if count > 1 else [0]
+    return [VIEWS[index] for index in order[:count]]
+
+
+def probabilities(network: DANN, images: Tensor, standardized: bool, views: list[tuple[int, int, int]]) -> Tensor:
+    """The class probabilities (batch, 10) of images (batch, 3, 28, 28) in [-1, 1], averaged over their views."""
+    height, width = images.shape[2:]
+    padded = F.pad(images, (1, 1, 1, 1), mode="replicate")
+    total = torch.zeros(len(images), NUM_CLASSES, device=images.device)
+    for right, down, sign in views:
+        view = sign * padded[:, :, 1 - down : 1 - down + height, 1 - right : 1 - right + width]
+        total += network(network_input(view, standardized))[0].float().softmax(1)
+    return total / len(views)
+
+
 @torch.no_grad()
-def predict(network: DANN, digits: Tensor, standardized: bool, device: torch.device, chunk: int = 500) -> Tensor:
-    """Labels int64 (n,), on the CPU, of uint8 digits (n, 3, 28, 28), in float32.
+def predict(
+    network: DANN,
+    digits: Tensor,
+    standardized: bool,
+    device: torch.device,
+    views: int = len(VIEWS),
+    chunk: int = 500,
+) -> Tensor:
+    """Labels int64 (n,), on the CPU, of uint8 digits (n, 3, 28, 28), in float32, from the first so many VIEWS.
 
     Chunk by chunk, the last one padded to its size, so that a label does not depend on how many are asked for.
     """
@@ -23,6 +53,6 @@ def predict(network: DANN, digits: Tensor, standardized: bool, device: torch.dev
     for part in chunks(len(digits), chunk):
         padded = torch.zeros(chunk, *digits.shape[1:], dtype=torch.uint8)
         padded[: part.stop - part.start] = digits[part]
-        logits, _ = network(network_input(to_unit_range(padded.to(device)), standardized))
-        labels.append(logits[: part.stop - part.start].argmax(1).cpu())
+        found = probabilities(network, to_unit_range(padded.to(device)), standardized, VIEWS[:views])
+        labels.append(found[: part.stop - part.start].argmax(1).cpu())
     return torch.cat(labels)

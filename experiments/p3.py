@@ -2,11 +2,13 @@
 
     python3 -m experiments.p3 --part bounds      # source only, DANN and target only, the original recipe, five seeds
     python3 -m experiments.p3 --part collapse    # the original DANN with other strengths of the gradient reversal
-    python3 -m experiments.p3 --part ladder      # one more ingredient per row, three seeds
+    python3 -m experiments.p3 --part ladder      # one more ingredient per row, shorter trainings, three seeds
+    python3 -m experiments.p3 --part recipe      # the recipe at its full length, three seeds: what is released
     python3 -m experiments.p3 --part features    # coordinates of the t-SNE figures
 
 Each part trains what is not yet trained (in --runs, killed and started again at will), writes
-results/p3_<part>.json and prints a table.  About 3, 1, 4 and 0.2 hours on two CPU cores.
+results/p3_<part>.json and prints a table.  With OMP_NUM_THREADS=1 and --jobs 2 on two CPU cores they take about
+TIMES hours.
 
 The target's labels serve for the accuracies of the tables only.  What they are not used for: every network
 is the averaged one of its training's last step, and the criterion that compares rows of the ladder is
@@ -17,6 +19,7 @@ same.  The seed that agrees best with the others is the one released.
 """
 
 import itertools
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,27 +36,30 @@ from common.device import generator
 from experiments.runs import RESULTS, ROOT, mean_and_spread, metrics, percent, read_results, table, train, write_results
 from models.dann import DANN
 
-PARTS = ("bounds", "collapse", "ladder", "features")
+PARTS = ("bounds", "collapse", "ladder", "recipe", "features")
 TARGETS = ("svhn", "usps")
 CPU = torch.device("cpu")
 BOUNDS = {"source only": "source", "DANN": "dann", "target only": "target"}
 CAPS = (0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0)
 ORIGINAL_SOURCE = ("--recipe", "original", "--method", "source")
-AVERAGED = ("--images", 600_000, "--ema-half-life", 40_000, "--decay-from", 0.5, "--weight-decay", 1e-4)
+AVERAGED = ("--ema-half-life", 40_000, "--decay-from", 0.5, "--weight-decay", 1e-4)
 PHOTOMETRIC = ("--augment", "--zoom-low", 1, "--zoom-high", 1, "--shear", 0, "--shift", 0, "--neighbors", 0)
 ROUGH = ("--no-gentle-target",)
 LADDER: dict[str, tuple[object, ...]] = {
     "source only, as in the original": ORIGINAL_SOURCE,
     "+ standardised input": (*ORIGINAL_SOURCE, "--standardized"),
-    "+ averaged weights, decay, longer": (*ORIGINAL_SOURCE, "--standardized", *AVERAGED),
+    "+ averaged weights, decay": (*ORIGINAL_SOURCE, "--standardized", *AVERAGED),
     "+ colours, contrast, inversion": ("--method", "source", *PHOTOMETRIC),
     "+ geometry, neighbours": ("--method", "source"),
     "+ DANN": (*ROUGH, "--teacher-weight", 0, "--balance-weight", 0),
     "+ class balance": (*ROUGH, "--teacher-weight", 0),
-    "+ mean teacher": ROUGH,
-    "+ gentle target images = the recipe": (),
+    "+ mean teacher, where it is sure": (*ROUGH, "--teacher-labels", "sure", "--teacher-views", 1),
+    "+ gentle target images": ("--teacher-labels", "sure", "--teacher-views", 1),
+    "+ teacher's mean over two views": ("--teacher-labels", "sure"),
+    "+ soft labels = the recipe": (),
     "the recipe without DANN": ("--alpha", 0),
 }
+LADDER_IMAGES = 150_000  # of each training of the ladder: a quarter of the recipe's length
 
 
 @dataclass(frozen=True)
@@ -65,7 +71,8 @@ class Config:
     target: str = option("both", "target domain", choices=("both", *TARGETS))
     seeds: int = option(0, "trainings per row, 0 = five for the bounds, else three", low=0, high=100)
     rows: int = option(0, "only the first so many rows, 0 = all", low=0)
-    images: int = option(0, "length of each training in images, 0 = the training script's default", low=0)
+    images: int = option(0, f"length of each training, 0 = {LADDER_IMAGES:,} for the ladder, else the recipe's", low=0)
+    jobs: int = option(1, "trainings at a time", low=1, high=64)
 
 
 def measure(run_dir: Path, target: str, data: Path) -> dict[str, Any]:
@@ -73,11 +80,13 @@ def measure(run_dir: Path, target: str, data: Path) -> dict[str, Any]:
     network = DANN().eval()
     standardized = load_weights(network, run_dir / "weights.safetensors")["standardized"] == "True"
     images, labels = load_digits(data / target, "val")
-    predicted = predict(network, images, standardized, CPU)
+    predicted = predict(network, images, standardized, CPU, views=1)
+    averaged = predict(network, images, standardized, CPU)
     counts = predicted.bincount(minlength=10)
     domain_losses = metrics(run_dir, "loss_domain")[-10:]
     return {
         "accuracy": predicted.eq(labels).float().mean().item(),
+        "accuracy_of_views": averaged.eq(labels).float().mean().item(),
         "best_accuracy_seen": max(metrics(run_dir, "oracle_target_accuracy"), default=None),
         "val_accuracy": metrics(run_dir, "val_accuracy")[-1],
         "predictions": counts.tolist(),
@@ -100,7 +109,7 @@ def agreement(run_dirs: list[Path], target: str, data: Path) -> list[float]:
     for run_dir in run_dirs:
         network = DANN().eval()
         standardized = load_weights(network, run_dir / "weights.safetensors")["standardized"] == "True"
-        predicted.append(predict(network, images, standardized, CPU))
+        predicted.append(predict(network, images, standardized, CPU, views=1))
     kappas: list[list[float]] = [[] for _ in run_dirs]
     for first, second in itertools.combinations(range(len(run_dirs)), 2):
         same = bool(predicted[first].unique().numel() == predicted[second].unique().numel() == 1)
@@ -116,7 +125,7 @@ def rows_of(part: str) -> dict[str, tuple[object, ...]]:
         return {name: ("--recipe", "original", "--method", method) for name, method in BOUNDS.items()}
     if part == "collapse":
         return {f"alpha to {cap}": ("--recipe", "original", "--alpha", cap) for cap in CAPS}
-    return LADDER
+    return {"the recipe": ()} if part == "recipe" else LADDER
 
 
 def options_for(target: str, options: tuple[object, ...]) -> tuple[object, ...]:
@@ -127,39 +136,50 @@ def options_for(target: str, options: tuple[object, ...]) -> tuple[object, ...]:
 def run_part(config: Config, targets: tuple[str, ...]) -> dict[str, Any]:
     """Train and measure every row of a part; the result file's content."""
     seeds = config.seeds or (5 if config.part == "bounds" else 3)
+    images = config.images or (LADDER_IMAGES if config.part == "ladder" else 0)
     content: dict[str, Any] = read_results(config.results / f"p3_{config.part}.json")
+    rows = list(rows_of(config.part).items())[: config.rows or None]
+    pool = ThreadPoolExecutor(config.jobs)  # a thread waits for a training, which is a process
+    waiting = {}
     for target in targets:
-        content[target] = {}
-        for row, (name, options) in enumerate(list(rows_of(config.part).items())[: config.rows or None]):
-            options = options_for(target, options)
-            if config.images:
-                options = (*options, "--images", config.images)
-            domains = ("--source", config.data / "mnistm", "--target", config.data / target, "--oracle")
+        domains = ("--source", config.data / "mnistm", "--target", config.data / target, "--oracle")
+        for row, (name, options) in enumerate(rows):
+            options = options_for(target, options) + (("--images", images) if images else ())
             folder = config.runs / config.part / target
-            run_dirs = [
-                train("p3_dann_train.py", folder / f"{row}-{seed}", *domains, *options, "--seed", seed)
+            trainings = [
+                pool.submit(train, "p3_dann_train.py", folder / f"{row}-{seed}", *domains, *options, "--seed", seed)
                 for seed in range(seeds)
             ]
+            waiting[target, name] = options, trainings
+    try:
+        for (target, name), (options, trainings) in waiting.items():
+            run_dirs = [training.result() for training in trainings]
             measured = [measure(run_dir, target, config.data) for run_dir in run_dirs]
-            if config.part == "ladder" and seeds > 1:
+            if config.part in ("ladder", "recipe") and seeds > 1:
                 for result, kappa in zip(measured, agreement(run_dirs, target, config.data), strict=True):
                     result["agreement"] = kappa
-            content[target][name] = {"options": [str(part) for part in options], "runs": measured}
+            content.setdefault(target, {})[name] = {"options": [str(part) for part in options], "runs": measured}
             write_results(config.results / f"p3_{config.part}.json", content)
+    finally:
+        pool.shutdown(cancel_futures=True)
     return content
 
 
 def show(content: dict[str, Any], part: str) -> str:
     """The result file as a Markdown table: mean and standard deviation over seeds, accuracies in per cent."""
+    adapted = part in ("ladder", "recipe")
     header, rows = ["target", "training", "seeds", "accuracy"], []
-    header += ["best seen (oracle)", "agreement"] if part == "ladder" else ["commonest prediction", "domain loss"]
+    header += (
+        ["mean of views", "best seen (oracle)", "agreement"] if adapted else ["commonest prediction", "domain loss"]
+    )
     for target, entries in content.items():
         for name, entry in entries.items():
             runs = entry["runs"]
             row = [target, name, str(len(runs)), percent([run["accuracy"] for run in runs])]
-            if part == "ladder":
+            if adapted:
                 seen = [run["best_accuracy_seen"] for run in runs if run["best_accuracy_seen"] is not None]
                 kappas = [run["agreement"] for run in runs if "agreement" in run]
+                row.append(percent([run["accuracy_of_views"] for run in runs]))
                 row += [percent(seen) if seen else "-", f"{mean_and_spread(kappas)[0]:.3f}" if kappas else "-"]
             else:
                 losses = [run["loss_domain"] for run in runs if run["loss_domain"] is not None]

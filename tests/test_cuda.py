@@ -145,7 +145,8 @@ DIGITS = ("--source", "digits/mnistm", "--target", "digits/usps", "--batch-size"
         (p1_wgan_train, (*FACES, "--recipe", "original")),
         (p2_ddpm_train, ("--data", "digits/mnistm", "--batch-size", 8, "--images", 16, "--sample-every", 8)),
         *((p3_dann_train, (*DIGITS, "--method", method)) for method in ("source", "dann", "target")),
-        (p3_dann_train, (*DIGITS, "--recipe", "usps", "--teacher-threshold", 0)),
+        (p3_dann_train, (*DIGITS, "--recipe", "usps")),
+        (p3_dann_train, (*DIGITS, "--teacher-labels", "sure")),
         (p3_dann_train, (*DIGITS, "--recipe", "original")),
     ],
 )

@@ -323,12 +323,17 @@ def test_reversal_strength():
 
 
 def test_teacher_loss():
-    """Cross-entropy with the labels of the sure images only, divided by the number of all."""
-    teacher = torch.tensor([[0.95, 0.05], [0.5, 0.5], [0.08, 0.92], [0.89, 0.11]]).log()
-    student = torch.tensor([[0.3, 0.7], [0.1, 0.9], [0.6, 0.4], [0.5, 0.5]]).log() + 3
-    loss, sure = p3_dann_train.teacher_loss(student, teacher, 0.9)
-    assert sure.item() == 0.5 and loss.item() == pytest.approx(-(math.log(0.3) + math.log(0.4)) / 4)
-    assert p3_dann_train.teacher_loss(student, teacher, 1.0)[0].item() == 0
+    """Sure: the labels of the sure images only, divided by the number of all.  Soft: p^2 / sum p^2, times max p."""
+    teacher = torch.tensor([[0.95, 0.05], [0.5, 0.5], [0.08, 0.92], [0.89, 0.11]])
+    student = torch.tensor([[0.3, 0.7], [0.1, 0.9], [0.6, 0.4], [0.5, 0.5]])
+    logits = student.log() + 3
+    expected = -(math.log(0.3) + math.log(0.4)) / 4
+    assert p3_dann_train.teacher_loss(logits, teacher, "sure").item() == pytest.approx(expected)
+    expected = 0.0
+    for seen, said in zip(teacher.tolist(), student.tolist(), strict=True):
+        total = seen[0] ** 2 + seen[1] ** 2
+        expected -= max(seen) * sum(p**2 / total * math.log(q) for p, q in zip(seen, said, strict=True)) / 4
+    assert p3_dann_train.teacher_loss(logits, teacher, "soft").item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_balance_loss():

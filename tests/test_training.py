@@ -73,7 +73,7 @@ TRAININGS = {
         *("--sample-every", 24, "--warmup-images", 16),
     ],
     "source": ["p3_dann_train.py", *P3, "--method", "source", "--oracle"],
-    "dann": ["p3_dann_train.py", *P3, "--recipe", "usps", "--oracle", "--teacher-threshold", 0.1],
+    "dann": ["p3_dann_train.py", *P3, "--recipe", "usps", "--oracle"],
     "target": ["p3_dann_train.py", *P3, "--method", "target", "--recipe", "original"],
 }
 CRITIC = {"distance", "penalty", "loss_g", "score_real", "score_fake", "scores_train", "scores_held_out"}
@@ -87,7 +87,7 @@ METRICS = {
     "ddpm": {"loss", "learning_rate", *(f"loss_t{quarter}of4" for quarter in range(1, 5))},
     "source": {"loss", "val_accuracy", "oracle_target_accuracy"},
     "dann": {
-        *("loss", "loss_task", "loss_domain", "alpha", "loss_teacher", "teacher_sure", "commonest_class"),
+        *("loss", "loss_task", "loss_domain", "alpha", "loss_teacher", "teacher_confidence", "commonest_class"),
         *("val_accuracy", "oracle_target_accuracy"),
     },
     "target": {"loss", "val_accuracy"},

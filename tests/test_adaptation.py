@@ -1,0 +1,59 @@
+"""Views of an image, and predictions averaged over them."""
+
+import torch
+
+from common.adaptation import VIEWS, network_input, predict, probabilities, random_views
+from common.device import generator
+from models.dann import DANN
+
+
+class Recorder(torch.nn.Module):
+    """Keeps what it sees; its class is whether the image's first pixel is positive."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def forward(self, images):
+        self.seen.append(images)
+        logits = torch.zeros(len(images), 10)
+        logits[:, 0] = 4 * images[:, 0, 0, 0]
+        return logits, None
+
+
+def test_views_are_shifts_and_inversions():
+    images = torch.rand(2, 3, 28, 28) * 2 - 1
+    network = Recorder()
+    found = probabilities(network, images, False, VIEWS)
+    assert VIEWS[0] == (0, 0, 1) and len(set(VIEWS)) == len(network.seen) == 18
+    for (right, down, sign), seen in zip(VIEWS, network.seen, strict=True):
+        moved = images.roll((down, right), (2, 3))
+        torch.testing.assert_close(seen[:, :, 1:-1, 1:-1], sign * moved[:, :, 1:-1, 1:-1])
+    # Moved to the right, the left edge is seen twice.
+    torch.testing.assert_close(network.seen[VIEWS.index((1, 0, 1))][:, :, :, 0], images[:, :, :, 0])
+    expected = torch.stack([Recorder()(seen)[0].softmax(1) for seen in network.seen]).mean(0)
+    torch.testing.assert_close(found, expected)
+
+
+def test_random_views():
+    assert random_views(1, generator(0)) == VIEWS[:1]
+    drawn = [tuple(random_views(2, generator(seed))) for seed in range(200)]
+    assert all(len(set(views)) == 2 for views in drawn) and {view for views in drawn for view in views} == set(VIEWS)
+    assert set(random_views(18, generator(0))) == set(VIEWS)
+
+
+def test_a_label_depends_on_its_own_image_alone():
+    torch.manual_seed(0)
+    network = DANN().eval()
+    digits = torch.nn.functional.interpolate(torch.rand(23, 3, 4, 4), size=28).mul(255).to(torch.uint8)
+    images = digits.float() / 127.5 - 1
+    with torch.no_grad():  # so that images and not biases decide
+        network.task_classifier[4].bias -= network(network_input(images, True))[0].mean(0)
+    cpu = torch.device("cpu")
+    labels = predict(network, digits, True, cpu, chunk=10)
+    assert len(labels.unique()) > 1
+    for count in (1, 7, 23):
+        assert predict(network, digits[-count:], True, cpu, chunk=10).tolist() == labels[-count:].tolist()
+    one = predict(network, digits, True, cpu, views=1)
+    single = probabilities(network, images, True, VIEWS[:1]).argmax(1)
+    assert one.tolist() == single.tolist() != labels.tolist()
