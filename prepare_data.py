@@ -5,7 +5,7 @@
     python3 prepare_data.py hw2_data --only svhn --input PATH   # of your own images: a folder, .npz or .parquet
     python3 prepare_data.py --verify hw2_data                   # read every image, print a table beside the course's
     python3 prepare_data.py --preview hw2_data                  # contact sheets, hw2_data/preview/SET.png
-    python3 prepare_data.py --builtin builtin_data              # a small stand-in, for smoke runs and tests only
+    python3 prepare_data.py --builtin builtin_data              # a small stand-in
 
 face     CelebA: 64x64 at (12, 30) of the aligned photographs at half resolution (img_align_celeba, as folder or
          zip, and list_eval_partition.txt)
@@ -19,6 +19,8 @@ digits are train, 20 % of 80 % val, the rest is test, with its labels in test.cs
 
 A set appears whole, with a MANIFEST of counts, means and SHA-256, or not at all.  After an interruption the same
 command goes on; a set that is there already is never overwritten.
+
+The built-in data are for smoke runs and tests only: scikit-learn's digits restyled, and faces drawn by the script.
 """
 
 import sys

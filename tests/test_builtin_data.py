@@ -1,4 +1,4 @@
-"""prepare_data.py: the built-in tree has the course's layout, and --check tells what a tree lacks."""
+"""The built-in tree has the course's layout, is labelled right, and replaces nothing but itself."""
 
 import re
 import shutil
@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 import prepare_data
-from common.config import run_script
+from common import builtin_data
 from common.data import load_digits, load_folder, read_labels
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -23,17 +23,6 @@ SETS = {"mnistm": "RGB", "svhn": "RGB", "usps": "L"}
 def cache(tmp_path_factory, monkeypatch):
     """Decoded images are cached in a folder of the test's own."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-
-
-def call(*arguments: object) -> int:
-    """The exit code of `python3 prepare_data.py` with `arguments`."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["prepare_data.py", *map(str, arguments)])
-        try:
-            run_script(prepare_data.main)
-        except SystemExit as end:
-            return end.code
-    return 0
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -124,25 +113,25 @@ def test_labels_are_right(tree):
     assert (distances.argmin(1) == truth.numpy()).mean() >= 0.6
 
 
-def test_same_seed_same_bytes(tree, tmp_path):
-    assert call("--builtin", tmp_path / "a", "--count", COUNT) == 0
+def test_same_seed_same_bytes(prepare, tree, tmp_path):
+    assert prepare("--builtin", tmp_path / "a", "--count", COUNT) == 0
     assert contents(tmp_path / "a") == contents(tree)
-    assert call("--builtin", tmp_path / "b", "--count", COUNT, "--seed", 1) == 0
+    assert prepare("--builtin", tmp_path / "b", "--count", COUNT, "--seed", 1) == 0
     first, second = contents(tmp_path / "a"), contents(tmp_path / "b")
     assert first.keys() == second.keys()
     changed = [name for name in first if first[name] != second[name]]
     assert len(changed) > 0.9 * len(first)
 
 
-def test_an_earlier_tree_is_replaced_whole(tree, tmp_path):
+def test_an_earlier_tree_is_replaced_whole(prepare, tree, tmp_path):
     folder = tmp_path / "tree"
-    assert call("--builtin", folder, "--count", 40) == 0
+    assert prepare("--builtin", folder, "--count", 40) == 0
     (folder / ".DS_Store").write_bytes(b"hidden")
-    assert call("--builtin", folder, "--count", COUNT) == 0
+    assert prepare("--builtin", folder, "--count", COUNT) == 0
     assert contents(folder) == contents(tree) | {".DS_Store": b"hidden"}
 
 
-def test_no_digit_is_in_both_splits(tmp_path, monkeypatch):
+def test_no_digit_is_in_both_splits(prepare, tmp_path, monkeypatch):
     pools = {}
 
     def draw(digits, index, photos, random):
@@ -150,8 +139,8 @@ def test_no_digit_is_in_both_splits(tmp_path, monkeypatch):
         return np.zeros((28, 28), np.uint8)
 
     for name in SETS:
-        monkeypatch.setattr(prepare_data, f"draw_{name}", draw)
-    assert call("--builtin", tmp_path / "tree", "--count", COUNT) == 0
+        monkeypatch.setattr(builtin_data, f"draw_{name}", draw)
+    assert prepare("--builtin", tmp_path / "tree", "--count", COUNT) == 0
     assert {count: len(pool) for count, pool in pools.items()} == {COUNT: COUNT, VAL: VAL}
     assert not pools[COUNT] & pools[VAL]
 
@@ -159,7 +148,7 @@ def test_no_digit_is_in_both_splits(tmp_path, monkeypatch):
 @pytest.mark.parametrize("count", [30, 1200])
 def test_splits_are_disjoint_and_balanced(count):
     labels = np.random.default_rng(0).integers(0, 10, 1797)
-    splits = prepare_data.split_digits(labels, count, seed=3)
+    splits = builtin_data.split_digits(labels, count, seed=3)
     assert [len(splits["train"]), len(splits["val"])] == [count, count // 3]
     assert len({*splits["train"].tolist(), *splits["val"].tolist()}) == count + count // 3
     counts = np.bincount(labels[splits["train"]], minlength=10)
@@ -175,81 +164,37 @@ def test_faces_are_found_by_the_face_detector(tree):
 
 @pytest.mark.parametrize(
     "arguments",
-    [(), ("--check", "x", "--builtin", "y"), ("--builtin", ""), ("--builtin", "y", "--count", "29"), ("--seed", "1")],
+    [
+        (),
+        ("--verify", "--builtin", "y"),
+        ("--builtin", ""),
+        ("--builtin", "y", "--count", "29"),
+        ("--builtin", "y", "z"),
+    ],
 )
-def test_wrong_options(arguments, tmp_path, monkeypatch, capsys):
+def test_wrong_options(prepare, arguments, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    assert call(*arguments) == 2
+    assert prepare(*arguments) == 2
     captured = capsys.readouterr()
     assert captured.out == "" and len(captured.err.splitlines()) == 1
     assert not list(tmp_path.iterdir())
 
 
-def test_folders_of_others_are_refused(copy, tmp_path, capsys):
+def test_folders_of_others_are_refused(prepare, copy, tmp_path, capsys):
     other = tmp_path / "photos"
     other.mkdir()
     (other / "holiday.png").write_bytes(b"mine")
-    assert call("--builtin", other) == 2
+    assert prepare("--builtin", other) == 2
     assert "is not empty and was not written by --builtin" in capsys.readouterr().err
     assert contents(other) == {"holiday.png": b"mine"}
 
     shutil.copy(other / "holiday.png", copy / "face" / "train")  # the course's data unpacked over a built-in tree
     before = contents(copy)
-    assert call("--builtin", copy) == 2
+    assert prepare("--builtin", copy) == 2
     assert "holiday.png was not written by --builtin" in capsys.readouterr().err
     assert contents(copy) == before
 
-    assert call("--builtin", other / "holiday.png") == 2
+    assert prepare("--builtin", other / "holiday.png") == 2
     assert "is a file" in capsys.readouterr().err
-    assert call("--builtin", other / "holiday.png" / "below") == 2
+    assert prepare("--builtin", other / "holiday.png" / "below") == 2
     assert "holiday.png" in capsys.readouterr().err
-
-
-def test_check_prints_a_table(tree, capsys):
-    assert call("--check", tree) == 0
-    captured = capsys.readouterr()
-    assert captured.err == ""
-    rows = [line.split() for line in captured.out.splitlines()[1:]]
-    assert [row[:5] for row in rows[:2]] == [
-        ["face", "train", "15", "64x64", "RGB"],
-        ["face", "val", "5", "64x64", "RGB"],
-    ]
-    kinds = {"RGB": "RGB", "L": "grey"}
-    assert [row[:5] for row in rows[2:]] == [
-        [f"digits/{name}", split, count, "28x28", kinds[mode]]
-        for name, mode in SETS.items()
-        for split, count in (("train", "30"), ("val", "10"))
-    ]
-    means = load_folder(tree / "face" / "val", 64).double().div(255).mean((0, 2, 3))
-    assert rows[1][5:] == [f"{mean:.3f}" for mean in means]
-
-
-def test_check_names_everything_that_is_missing(copy, capsys):
-    shutil.rmtree(copy / "face" / "val")
-    (copy / "digits" / "mnistm" / "val.csv").unlink()
-    (copy / "digits" / "svhn" / "data" / next(iter(read_labels(copy / "digits" / "svhn" / "train.csv")))).unlink()
-    shutil.copy(copy / "digits" / "usps" / "train.csv", copy / "digits" / "usps" / "val.csv")
-    Image.new("RGB", (89, 109)).save(copy / "face" / "train" / "00003.png")
-    assert call("--check", copy) == 2
-    captured = capsys.readouterr()
-    assert [line.split()[:2] for line in captured.out.splitlines()[1:]] == [
-        ["digits/mnistm", "train"],
-        ["digits/svhn", "val"],
-        ["digits/usps", "train"],
-    ]
-    errors = captured.err.splitlines()
-    assert all(error.startswith("prepare_data.py: error: ") for error in errors)
-    expected = [
-        "00003.png is 89x109, expected 64x64",
-        "val is missing",
-        "val.csv cannot be read",
-        ".png is missing",
-        "val.csv names 30 images of train.csv",
-    ]
-    assert len(errors) == len(expected)
-    assert all(words in error for words, error in zip(expected, errors, strict=True)), errors
-
-
-def test_check_of_no_folder(tmp_path, capsys):
-    assert call("--check", tmp_path / "nothing") == 2
-    assert capsys.readouterr().err == f"prepare_data.py: error: {tmp_path / 'nothing'} is missing\n"
