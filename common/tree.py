@@ -272,6 +272,7 @@ def preview(root: Path, name: str, columns: int = 20) -> Path:
     folder = image_folder(domain, name, "train")
     if name == "face":
         paths = list_images(folder)[: 8 * columns]
+        columns = min(columns, len(paths))
     else:
         labels = read_labels(domain / "train.csv")
         rows = [sorted(file for file, label in labels.items() if label == digit) for digit in range(NUM_CLASSES)]
