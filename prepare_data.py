@@ -117,7 +117,10 @@ def main() -> None:
         if config.verify:
             sys.exit(2 if verify(config.folder, names) else 0)
         elif config.preview:
-            for name in names:
+            present = [name for name in names if (config.folder / COURSE[name].folder).is_dir()]
+            if not present:
+                raise UserError(f"{config.folder} holds none of {', '.join(names)}")
+            for name in present:
                 print(preview(config.folder, name))
         elif config.builtin:
             write_builtin(config.folder, config.count, config.seed)

@@ -128,22 +128,25 @@ def fetch(path: Path, addresses: list[str], md5: str | None) -> None:
     An address that has no https:// is the id of a file on Google Drive.
     """
     utils = import_datasets().utils
+    part = path.with_name(f".download-{path.name}")
     reasons = []
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".download-", dir=path.parent) as part:
-            for address in addresses:
-                try:
-                    if "://" in address:
-                        utils.download_url(address, part, path.name, md5)
-                    else:
-                        utils.download_file_from_google_drive(address, part, path.name, md5)
-                    os.replace(Path(part) / path.name, path)
-                    return
-                except (OSError, RuntimeError, ValueError) as error:
-                    reasons.append(str(error).splitlines()[0] if str(error) else type(error).__name__)
+        shutil.rmtree(part, ignore_errors=True)  # of a run that was killed
+        part.mkdir(parents=True)
+        for address in addresses:
+            try:
+                if "://" in address:
+                    utils.download_url(address, part, path.name, md5)
+                else:
+                    utils.download_file_from_google_drive(address, part, path.name, md5)
+                os.replace(part / path.name, path)
+                return
+            except (OSError, RuntimeError, ValueError) as error:
+                reasons.append(str(error).splitlines()[0] if str(error) else type(error).__name__)
     except OSError as error:
         raise UserError(f"{path} cannot be written: {error.strerror or error}") from None
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
     raise UserError(
         f"{path.name} cannot be downloaded ({'; '.join(dict.fromkeys(reasons))}): put it into {path.parent}, "
         f"or give the folder that holds it by --sources"

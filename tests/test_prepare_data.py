@@ -452,7 +452,7 @@ def test_nothing_is_overwritten(prepare, tmp_path, capsys):
         (("", "--only", "usps"), "a path is empty"),
         (("--only", "usps"), "required: folder"),
         (("--verify", "nothing"), "nothing is missing"),
-        (("--preview", "nothing", "--only", "usps"), "train.csv cannot be read"),
+        (("--preview", "nothing", "--only", "face,usps"), "nothing holds none of face, usps"),
     ],
 )
 def test_wrong_options(prepare, arguments, sentence, tmp_path, monkeypatch, capsys):
@@ -535,6 +535,9 @@ def test_downloads(torchvision, prepare, made, sources, tmp_path, monkeypatch, c
     monkeypatch.setattr(torchvision.datasets.USPS, "split_list", entries)
     options = ("--only", "usps", "--sources", tmp_path / "new")
     try:
+        left = tmp_path / "new" / ".download-usps.bz2"  # of a download that was killed
+        left.mkdir(parents=True)
+        (left / "usps.bz2").write_bytes(b"half")
         right, entries["test"][2] = entries["test"][2], "0" * 32
         assert prepare(tmp_path / "tree", *options) == 2
         assert "usps.t.bz2 cannot be downloaded (File not found or corrupted.)" in capfd.readouterr().err
@@ -798,20 +801,21 @@ def test_verify_names_everything_that_is_missing(prepare, builtin, tmp_path, cap
 
 def test_preview(prepare, builtin, tmp_path, capsys):
     copy = shutil.copytree(builtin, tmp_path / "copy")
-    assert prepare("--preview", copy, "--only", "usps,face") == 0
-    sheets = [copy / "preview" / f"{name}.png" for name in ("usps", "face")]
+    shutil.rmtree(copy / "digits" / "svhn")
+    shutil.rmtree(copy / "digits" / "mnistm")
+    assert prepare("--preview", copy) == 0
+    sheets = [copy / "preview" / f"{name}.png" for name in ("face", "usps")]
     assert capsys.readouterr().out.split() == [str(sheet) for sheet in sheets]
     labels = read_labels(copy / "digits" / "usps" / "train.csv")
     columns = min(list(labels.values()).count(label) for label in range(10))
-    sheet = decode_image(sheets[0])
+    sheet = decode_image(sheets[1])
     assert sheet.shape == (10 * 58 - 2, columns * 58 - 2, 3)
     for label in range(10):  # the first of each row is the first of its class, each pixel twice
         first = decode_image(copy / "digits" / "usps" / "data" / min(name for name in labels if labels[name] == label))
         assert (sheet[58 * label :: 2][:28, :56:2] == first).all()
-    assert decode_image(sheets[1]).shape == (64, 15 * 66 - 2, 3)
-    before = contents(copy / "digits")
+    assert decode_image(sheets[0]).shape == (64, 15 * 66 - 2, 3)
     assert prepare("--builtin", copy, "--count", 30) == 0  # takes its own sheets away
-    assert contents(copy / "digits") == before and not list((copy / "preview").iterdir())
+    assert contents(copy / "digits") == contents(builtin / "digits") and not list((copy / "preview").iterdir())
 
 
 # Real data
