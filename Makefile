@@ -41,9 +41,10 @@ demo: env
 	python3 evaluate.py digits demo/digits
 	for domain in svhn usps; do python3 evaluate.py labels demo/$$domain.csv demo/data/digits/$$domain/val.csv; done
 	echo "== sheets to look at"
+	python3 prepare_data.py --preview demo/data
 	python3 evaluate.py sheet demo/faces demo/faces.png
 	python3 evaluate.py sheet demo/digits demo/digits.png --count 1000 --columns 50
-	ls demo/*.png
+	ls demo/*.png demo/data/preview/*.png
 
 torture: env
 	echo "== killing trainings"

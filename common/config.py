@@ -63,6 +63,13 @@ def checked(kind: type, low: float | None = None, high: float | None = None) -> 
     return convert
 
 
+def _path(text: str) -> Path:
+    """A path; an empty one, as of a shell's unset variable, is an error and not the working directory."""
+    if not text:
+        raise argparse.ArgumentTypeError("a path is empty")
+    return Path(text)
+
+
 def _default_text(value: Any) -> str:
     return "" if value in (None, "") else f" (default: {value})"
 
@@ -85,7 +92,7 @@ def parse_config(
         flag = "--" + field.name.replace("_", "-")
         help_text = field.metadata["help"].replace("%", "%%") + _default_text(field.default)
         if field.default is None:
-            parser.add_argument(field.name, type=Path, help=help_text)
+            parser.add_argument(field.name, type=_path, help=help_text)
             continue
         kwargs: dict[str, Any] = {"default": argparse.SUPPRESS, "help": help_text, "dest": field.name}
         kind = type(field.default)
@@ -95,7 +102,7 @@ def parse_config(
             kwargs["type"] = checked(kind, field.metadata["low"], field.metadata["high"])
             kwargs["metavar"] = "N" if kind is int else "X"
         else:
-            kwargs["type"] = kind
+            kwargs["type"] = _path if issubclass(kind, Path) else kind
             kwargs["choices"] = field.metadata["choices"]
             if not kwargs["choices"]:
                 kwargs["metavar"] = "PATH" if issubclass(kind, Path) else "TEXT"

@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import io
 import os
 import tempfile
 from collections.abc import Callable, Iterable
@@ -42,15 +43,17 @@ def list_images(folder: Path) -> list[Path]:
     return paths
 
 
-def decode_image(path: Path, size: int | None = None, resize: bool = False) -> np.ndarray:
+def decode_image(path: Path, size: int | None = None, resize: bool = False, content: bytes | None = None) -> np.ndarray:
     """One image file as uint8 (size, size, 3), without `size` (height, width, 3).
+
+    `content` are the bytes of an image that lies in an archive, and `path` is then only its name.
 
     Grey, palette, 16-bit and transparent images become RGB.  An image of another size is scaled
     bilinearly with `resize` and is otherwise an error.  Raises UserError, naming the file, for what
     cannot be decoded or has more than MAX_PIXELS pixels.
     """
     try:
-        with Image.open(path) as image:
+        with Image.open(path if content is None else io.BytesIO(content)) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise UserError(f"{path} is too large: {image.width}x{image.height} pixels")
             if image.mode.startswith("I"):  # 16-bit grey; convert("RGB") would clip it at 255
@@ -62,7 +65,8 @@ def decode_image(path: Path, size: int | None = None, resize: bool = False) -> n
     except FileNotFoundError:
         raise UserError(f"{path} is missing") from None
     except Exception as error:  # Pillow's decoders raise many kinds for broken files
-        reason = "is empty" if path.is_file() and path.stat().st_size == 0 else f"cannot be decoded ({error})"
+        empty = content == b"" if content is not None else path.is_file() and path.stat().st_size == 0
+        reason = "is empty" if empty else f"cannot be decoded ({error})"
         raise UserError(f"{path} {reason}") from None
     if size and image.size != (size, size):
         if not resize:

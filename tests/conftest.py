@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from common.checkpoint import export_weights
+from common.config import run_script
 from common.gan import with_fresh_batch_norm
 from models.dann import DANN
 from models.dcgan import Critic, Discriminator, Generator, initialize_weights
@@ -69,6 +70,35 @@ def refused(call) -> Callable[..., str]:
         lines = [line for line in result.stderr.splitlines() if not line.startswith("warning: ")]
         assert len(lines) == 1 and ": error: " in lines[0], result.stderr
         return lines[0]
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def run_with_torchvision() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """A function that runs a module with torchvision importable; torch and our cache look for files in `home`."""
+
+    def run(module: str, *arguments: object, home: Path) -> subprocess.CompletedProcess[str]:
+        environment = os.environ | {"TORCH_HOME": str(home), "XDG_CACHE_HOME": str(home), "PYTHONPATH": str(ROOT)}
+        command = [sys.executable, str(ROOT / "tests" / "with_torchvision.py"), module, *map(str, arguments)]
+        return subprocess.run(command, check=False, capture_output=True, text=True, timeout=300, env=environment)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def prepare() -> Callable[..., int]:
+    """A function that runs prepare_data.py in this process and returns its exit code."""
+    import prepare_data
+
+    def run(*arguments: object) -> int:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "argv", ["prepare_data.py", *map(str, arguments)])
+            try:
+                run_script(prepare_data.main)
+            except SystemExit as end:
+                return end.code
+        return 0
 
     return run
 

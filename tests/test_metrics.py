@@ -152,28 +152,6 @@ def save_as_pytorch_fid(path: Path) -> None:
     torch.save(state, path)
 
 
-# A torchvision built for CUDA does not import beside a CPU torch before its operators are declared.
-RUN_PYTORCH_FID = """
-import runpy, sys
-try:
-    import torchvision
-except RuntimeError:
-    import torch
-    for name in [name for name in sys.modules if name.startswith("torchvision")]:
-        del sys.modules[name]
-    library = torch.library.Library("torchvision", "DEF")
-    for name in ("nms", "qnms"):
-        library.define(name + "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=True)
-"""
-
-
-def run_with_torchvision(module: str, *arguments: object, home: Path) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"TORCH_HOME": str(home), "XDG_CACHE_HOME": str(home), "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-c", RUN_PYTORCH_FID, module, *map(str, arguments)]
-    return subprocess.run(command, check=False, capture_output=True, text=True, timeout=300, env=environment)
-
-
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory) -> Path:
     """pytorch-fid's file of weights where that package looks for it: TORCH_HOME is two folders up."""
@@ -194,7 +172,7 @@ def our_fid(network: metrics.Network, first: list[Path], second: list[Path]) -> 
 
 @needs_inception
 @needs_pytorch_fid
-def test_fid_equals_pytorch_fid(tmp_path, weights, torchscript):
+def test_fid_equals_pytorch_fid(run_with_torchvision, tmp_path, weights, torchscript):
     """`python -m pytorch_fid` on the same weights."""
     first, second = write_images(tmp_path / "a", 24, seed=1), write_images(tmp_path / "b", 12, seed=2)
     options = ["--device", "cpu", "--num-workers", 0]
@@ -206,7 +184,7 @@ def test_fid_equals_pytorch_fid(tmp_path, weights, torchscript):
 @needs_inception
 @needs_pytorch_fid
 @needs_dlib
-def test_weights_of_pytorch_fid(tmp_path, weights, torchscript):
+def test_weights_of_pytorch_fid(run_with_torchvision, tmp_path, weights, torchscript):
     """--inception with pytorch-fid's own file gives what the TorchScript gives."""
     first, second = write_images(tmp_path / "a", 3, seed=1), write_images(tmp_path / "b", 3, seed=2)
     arguments = ["faces", tmp_path / "a", "--reference", tmp_path / "b", "--inception", weights, "--json"]

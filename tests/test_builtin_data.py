@@ -1,0 +1,200 @@
+"""The built-in tree has the course's layout, is labelled right, and replaces nothing but itself."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import prepare_data
+from common import builtin_data
+from common.data import load_digits, load_folder, read_labels
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+COUNT, VAL = 30, 10  # training and validation digits
+SETS = {"mnistm": "RGB", "svhn": "RGB", "usps": "L"}
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory, monkeypatch):
+    """Decoded images are cached in a folder of the test's own."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory) -> Path:
+    """A built-in tree, made from another working directory, its path with a space and a letter beyond ASCII."""
+    folder = tmp_path_factory.mktemp("datä") / "small tree"
+    script = str(REPOSITORY / "prepare_data.py")
+    command = [sys.executable, script, "--builtin", folder.name, "--count", str(COUNT)]
+    result = subprocess.run(command, cwd=folder.parent, capture_output=True, text=True, timeout=60, check=False)
+    assert (result.returncode, result.stderr) == (0, "")
+    return folder
+
+
+@pytest.fixture
+def copy(tree, tmp_path) -> Path:
+    return shutil.copytree(tree, tmp_path / "copy")
+
+
+def test_layout(tree):
+    assert sorted(path.name for path in tree.iterdir()) == ["README.txt", "digits", "face"]
+    assert sorted(path.name for path in (tree / "digits").iterdir()) == sorted(SETS)
+    for split, count in (("train", COUNT // 2), ("val", COUNT // 6)):
+        faces = sorted((tree / "face" / split).iterdir())
+        assert [path.name for path in faces] == [f"{index:05d}.png" for index in range(count)]
+        for path in faces:
+            with Image.open(path) as image:
+                assert (image.format, image.mode, image.size) == ("PNG", "RGB", (64, 64))
+    for name, mode in SETS.items():
+        domain = tree / "digits" / name
+        assert sorted(path.name for path in domain.iterdir()) == ["data", "test.csv", "train.csv", "val.csv"]
+        images = sorted((domain / "data").iterdir())
+        assert [path.name for path in images] == [f"{index:05d}.png" for index in range(COUNT + VAL)]
+        for path in images:
+            with Image.open(path) as image:
+                assert (image.format, image.mode, image.size) == ("PNG", mode, (28, 28))
+
+
+def test_the_tree_says_what_it_is(tree, capsys):
+    with pytest.raises(SystemExit), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["prepare_data.py", "--help"])
+        prepare_data.main()
+    for text in (capsys.readouterr().out, (tree / "README.txt").read_text(encoding="utf-8")):
+        text = " ".join(text.split())
+        assert "for smoke runs and tests only" in text
+        assert "drawn by th" in text
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_csv_files(tree, name):
+    domain = tree / "digits" / name
+    names = {}
+    for split, count in (("train", COUNT), ("val", VAL)):
+        text = (domain / f"{split}.csv").read_bytes().decode()
+        assert re.fullmatch(rf"image_name,label\n(\d{{5}}\.png,\d\n){{{count}}}", text)
+        labels = read_labels(domain / f"{split}.csv")
+        assert set(labels.values()) == set(range(10))
+        names[split] = list(labels)
+        assert names[split] == sorted(names[split])
+    assert sorted(names["train"] + names["val"]) == sorted(path.name for path in (domain / "data").iterdir())
+    assert names["val"][0] < names["train"][-1]  # data/ mixes them
+    assert re.fullmatch(r"image_name,label\n(\d{5}\.png,0\n){3}", (domain / "test.csv").read_bytes().decode())
+
+
+def test_the_tree_loads(tree):
+    for split, count in (("train", COUNT // 2), ("val", COUNT // 6)):
+        faces = load_folder(tree / "face" / split, 64)
+        assert faces.shape == (count, 3, 64, 64)
+        assert len(faces.flatten(1).unique(dim=0)) == count
+    for name, mode in SETS.items():
+        for split, count in (("train", COUNT), ("val", VAL)):
+            images, labels = load_digits(tree / "digits" / name, split)
+            assert images.shape == (count, 3, 28, 28) and labels.shape == (count,)
+            assert len(images.flatten(1).unique(dim=0)) == count
+            assert images.amax((1, 2, 3)).sub(images.amin((1, 2, 3))).min() > 25  # none is blank
+            assert (images[:, 0] == images[:, 1]).all() == (mode == "L")
+
+
+def test_labels_are_right(tree):
+    """The mean digit of each class among the USPS-like training images classifies most of the others."""
+    images, labels = load_digits(tree / "digits" / "usps", "train")
+    others, truth = load_digits(tree / "digits" / "usps", "val")
+    means = np.stack([images[labels == label, 0].double().mean(0).flatten() for label in range(10)])
+    distances = ((others[:, 0].double().flatten(1).numpy()[:, None] - means) ** 2).sum(2)
+    assert (distances.argmin(1) == truth.numpy()).mean() >= 0.6
+
+
+def test_same_seed_same_bytes(prepare, tree, tmp_path):
+    assert prepare("--builtin", tmp_path / "a", "--count", COUNT) == 0
+    assert contents(tmp_path / "a") == contents(tree)
+    assert prepare("--builtin", tmp_path / "b", "--count", COUNT, "--seed", 1) == 0
+    first, second = contents(tmp_path / "a"), contents(tmp_path / "b")
+    assert first.keys() == second.keys()
+    changed = [name for name in first if first[name] != second[name]]
+    assert len(changed) > 0.9 * len(first)
+
+
+def test_an_earlier_tree_is_replaced_whole(prepare, tree, tmp_path):
+    folder = tmp_path / "tree"
+    assert prepare("--builtin", folder, "--count", 40) == 0
+    (folder / ".DS_Store").write_bytes(b"hidden")
+    assert prepare("--builtin", folder, "--count", COUNT) == 0
+    assert contents(folder) == contents(tree) | {".DS_Store": b"hidden"}
+
+
+def test_no_digit_is_in_both_splits(prepare, tmp_path, monkeypatch):
+    pools = {}
+
+    def draw(digits, index, photos, random):
+        pools.setdefault(len(digits), set()).update(digit.tobytes() for digit in digits)
+        return np.zeros((28, 28), np.uint8)
+
+    for name in SETS:
+        monkeypatch.setattr(builtin_data, f"draw_{name}", draw)
+    assert prepare("--builtin", tmp_path / "tree", "--count", COUNT) == 0
+    assert {count: len(pool) for count, pool in pools.items()} == {COUNT: COUNT, VAL: VAL}
+    assert not pools[COUNT] & pools[VAL]
+
+
+@pytest.mark.parametrize("count", [30, 1200])
+def test_splits_are_disjoint_and_balanced(count):
+    labels = np.random.default_rng(0).integers(0, 10, 1797)
+    splits = builtin_data.split_digits(labels, count, seed=3)
+    assert [len(splits["train"]), len(splits["val"])] == [count, count // 3]
+    assert len({*splits["train"].tolist(), *splits["val"].tolist()}) == count + count // 3
+    counts = np.bincount(labels[splits["train"]], minlength=10)
+    assert counts.max() - counts.min() <= 1
+
+
+def test_faces_are_found_by_the_face_detector(tree):
+    dlib = pytest.importorskip("dlib")
+    detector = dlib.get_frontal_face_detector()
+    faces = load_folder(tree / "face" / "train", 64).permute(0, 2, 3, 1).contiguous().numpy()
+    assert np.mean([len(detector(face, 1)) == 1 for face in faces]) >= 0.6
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (),
+        ("--verify", "--builtin", "y"),
+        ("--builtin", ""),
+        ("--builtin", "y", "--count", "29"),
+        ("--builtin", "y", "z"),
+    ],
+)
+def test_wrong_options(prepare, arguments, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert prepare(*arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == "" and len(captured.err.splitlines()) == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_folders_of_others_are_refused(prepare, copy, tmp_path, capsys):
+    other = tmp_path / "photos"
+    other.mkdir()
+    (other / "holiday.png").write_bytes(b"mine")
+    assert prepare("--builtin", other) == 2
+    assert "is not empty and was not written by --builtin" in capsys.readouterr().err
+    assert contents(other) == {"holiday.png": b"mine"}
+
+    shutil.copy(other / "holiday.png", copy / "face" / "train")  # the course's data unpacked over a built-in tree
+    before = contents(copy)
+    assert prepare("--builtin", copy) == 2
+    assert "holiday.png was not written by --builtin" in capsys.readouterr().err
+    assert contents(copy) == before
+
+    assert prepare("--builtin", other / "holiday.png") == 2
+    assert "is a file" in capsys.readouterr().err
+    assert prepare("--builtin", other / "holiday.png" / "below") == 2
+    assert "holiday.png" in capsys.readouterr().err
