@@ -1,6 +1,8 @@
 """What the tests share: the repository on sys.path, built-in data, tiny weights, and scripts run as processes."""
 
+import fcntl
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -22,13 +24,35 @@ CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="session")
+def made_once(tmp_path_factory) -> Callable[[str, Callable[[Path], object]], Path]:
+    """A function that returns the folder of a name, made by another function once for all of pytest's workers."""
+    root = tmp_path_factory.getbasetemp()
+    root = (root.parent if "PYTEST_XDIST_WORKER" in os.environ else root) / "made once"
+
+    def get(name: str, make: Callable[[Path], object]) -> Path:
+        folder, unfinished = root / name, root / f"{name} (unfinished)"
+        root.mkdir(exist_ok=True)
+        with open(root / f"{name}.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not folder.exists():
+                shutil.rmtree(unfinished, ignore_errors=True)
+                make(unfinished)
+                unfinished.rename(folder)
+        return folder
+
+    return get
+
+
+@pytest.fixture(scope="session")
 def environment(tmp_path_factory) -> dict[str, str]:
     """The environment of a script: this Python as python3, one thread, a cache folder of the tests' own."""
     folder = tmp_path_factory.mktemp("environment")
     python = folder / "bin" / "python3"
     python.parent.mkdir()
     python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
-    python.chmod(0o755)
+    python.with_name("python").write_text("#!/bin/sh\necho 'python is not python3' >&2\nexit 99\n")
+    for file in python.parent.iterdir():
+        file.chmod(0o755)
     return os.environ | {
         "PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}",
         "OMP_NUM_THREADS": "1",
@@ -74,12 +98,14 @@ def refused(call) -> Callable[..., str]:
 
 
 @pytest.fixture(scope="session")
-def builtin(call, tmp_path_factory) -> Path:
+def builtin(call, made_once) -> Path:
     """The tree of `prepare_data.py --builtin`, as small as it can be: 15 faces, 30 + 10 digits of each set."""
-    folder = tmp_path_factory.mktemp("builtin") / "data"
-    result = call("prepare_data.py", "--builtin", folder, "--count", 30)
-    assert result.returncode == 0, result.stderr
-    return folder
+
+    def make(folder: Path) -> None:
+        result = call("prepare_data.py", "--builtin", folder, "--count", 30)
+        assert result.returncode == 0, result.stderr
+
+    return made_once("builtin", make)
 
 
 def noise_denoiser() -> ContextUnet:

