@@ -1,6 +1,7 @@
 """What the tests share: the repository on sys.path, built-in data, tiny weights, and scripts run as processes."""
 
 import fcntl
+import importlib
 import os
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from common.checkpoint import export_weights
+from common.config import run_script
 from common.gan import with_fresh_batch_norm
 from models.dann import DANN
 from models.dcgan import Critic, Discriminator, Generator, initialize_weights
@@ -93,6 +95,41 @@ def refused(call) -> Callable[..., str]:
         lines = [line for line in result.stderr.splitlines() if not line.startswith("warning: ")]
         assert len(lines) == 1 and ": error: " in lines[0], result.stderr
         return lines[0]
+
+    return run
+
+
+@pytest.fixture
+def inside(monkeypatch, capsys, environment) -> Callable[..., tuple[int, str, str]]:
+    """A function that runs a Python script within this process: its exit code, stdout and stderr.
+
+    For what depends on the script alone, as a process takes longer to start than such a script to run.
+    """
+    monkeypatch.setenv("XDG_CACHE_HOME", environment["XDG_CACHE_HOME"])
+
+    def run(script: str, *arguments: object, cwd: Path = ROOT) -> tuple[int, str, str]:
+        monkeypatch.chdir(cwd)
+        monkeypatch.setattr(sys, "argv", [script, *map(str, arguments)])
+        capsys.readouterr()
+        try:
+            run_script(importlib.import_module(script.removesuffix(".py")).main)
+            code = 0
+        except SystemExit as end:
+            code = end.code or 0
+        return code, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def refused_inside(inside) -> Callable[..., str]:
+    """What `refused` is to `call`: the one sentence with which a script refuses, within this process."""
+
+    def run(script: str, *arguments: object, cwd: Path = ROOT) -> str:
+        code, output, errors = inside(script, *arguments, cwd=cwd)
+        assert (code, output) == (2, ""), errors
+        assert errors.count("\n") == 1 and errors.startswith(f"{script}: error: "), errors
+        return errors.rstrip("\n")
 
     return run
 

@@ -56,6 +56,7 @@ def fewer_images() -> None:
     common.gan.with_fresh_batch_norm.__wrapped__.__defaults__ = (1, 8)
     common.gan.sample_images.__wrapped__.__defaults__ = (8,)
     common.gan.sample_sheet.__defaults__ = (8,)
+    common.digits.digit_sheet.__defaults__ = (1.0, 2)
     common.digits.draw_digits.__wrapped__.__defaults__ = (20, common.digits.SAMPLE_SEED, None)
     common.metrics.inception_network = inception
 
