@@ -272,6 +272,19 @@ def test_a_full_disk_keeps_the_last_checkpoint(start, whole, small_disk):
     assert_same(run, whole("dann"))
 
 
+def test_a_disk_that_is_full_from_the_start(start, small_disk):
+    """Whichever of the first files fails, it is one sentence."""
+    page, pages = 4096, 16
+    disk = small_disk(page * pages)
+    for free in range(4):
+        (disk / "filler").write_bytes(bytes(page * (pages - free)))
+        reason = refusal(start("source", disk / "run"))
+        assert f"{disk / 'run'}" in reason and "No space left on device" in reason
+        assert not list((disk / "run").glob(".*.part"))
+        (disk / "filler").unlink()
+        shutil.rmtree(disk / "run")
+
+
 @pytest.mark.parametrize(
     ("name", "number"),
     [("dcgan", signal.SIGTERM), ("wgan", signal.SIGINT), ("ddpm", signal.SIGINT), ("dann", signal.SIGTERM)],
