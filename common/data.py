@@ -28,8 +28,8 @@ def list_images(folder: Path) -> list[Path]:
 
     Raises UserError if the folder is missing, is a file, cannot be read or holds no image.
     """
-    if not folder.is_dir():
-        raise UserError(f"{folder} is {'not a folder' if folder.exists() else 'missing'}")
+    if not os.path.isdir(folder):  # unlike folder.is_dir(), without errors for odd names
+        raise UserError(f"{folder} is {'not a folder' if os.path.exists(folder) else 'missing'}")
     try:
         paths = sorted(
             path

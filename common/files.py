@@ -43,9 +43,9 @@ def atomic_write(path: Path, content: bytes | Callable[[BinaryIO], None]) -> Non
 
 def refuse_others(path: Path) -> None:
     """Raise UserError if there is something at `path` that is not a file, which writing would replace."""
-    if path.is_dir():
+    if os.path.isdir(path):
         raise UserError(f"{path} is a folder, expected a file")
-    if path.exists() and not path.is_file():
+    if os.path.exists(path) and not os.path.isfile(path):  # unlike path.exists(), without errors for odd names
         raise UserError(f"{path} is not a regular file and is left alone")
 
 

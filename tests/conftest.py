@@ -23,6 +23,8 @@ from models.ddpm import ContextUnet
 
 ROOT = Path(__file__).resolve().parent.parent
 CPU = torch.device("cpu")
+# What only training, scores or tests need: inference does without, and is always called here as if it were missing.
+ABSENT = ("sklearn", "scipy", "dlib", "tensorboard", "matplotlib", "pytorch_fid", "torchvision", "hypothesis")
 
 
 @pytest.fixture(scope="session")
@@ -55,7 +57,11 @@ def environment(tmp_path_factory) -> dict[str, str]:
     python.with_name("python").write_text("#!/bin/sh\necho 'python is not python3' >&2\nexit 99\n")
     for file in python.parent.iterdir():
         file.chmod(0o755)
+    without = folder / "without packages"
+    without.mkdir()
+    (without / "sitecustomize.py").write_text(f"import sys\nsys.modules.update(dict.fromkeys({ABSENT!r}))\n")
     return os.environ | {
+        "WITHOUT_PACKAGES": str(without),
         "PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}",
         "OMP_NUM_THREADS": "1",
         "XDG_CACHE_HOME": str(folder / "cache"),
@@ -63,24 +69,25 @@ def environment(tmp_path_factory) -> dict[str, str]:
     }
 
 
+def wrapped(environment: dict[str, str]) -> dict[str, str]:
+    """The environment of a wrapper: the packages ABSENT cannot be imported."""
+    return environment | {"PYTHONPATH": environment["WITHOUT_PACKAGES"]}
+
+
 @pytest.fixture(scope="session")
 def call(environment) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """A function that runs a script of the repository, `bash` for .sh and `python3` for .py, to its end."""
+    """A function that runs a script, `bash` for .sh and `python3` for .py, to its end.
+
+    A name is that of a script of the repository, anything else a path.
+    """
 
     def run(
-        script: str, *arguments: object, cwd: Path = ROOT, timeout: int = 300, threads: int = 1
+        script: str, *arguments: object, cwd: Path = ROOT, threads: int = 1, **variables: str
     ) -> subprocess.CompletedProcess[str]:
-        interpreter = "bash" if script.endswith(".sh") else "python3"
-        command = [interpreter, str(ROOT / script), *map(str, arguments)]
-        return subprocess.run(
-            command,
-            check=False,
-            cwd=cwd,
-            env=environment | {"OMP_NUM_THREADS": str(threads)},
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-        )
+        interpreter, env = ("bash", wrapped(environment)) if script.endswith(".sh") else ("python3", environment)
+        script = str(ROOT / script) if "/" not in script else script
+        command, env = [interpreter, script, *map(str, arguments)], env | {"OMP_NUM_THREADS": str(threads)} | variables
+        return subprocess.run(command, check=False, cwd=cwd, env=env, capture_output=True, text=True, timeout=300)
 
     return run
 
@@ -89,8 +96,8 @@ def call(environment) -> Callable[..., subprocess.CompletedProcess[str]]:
 def refused(call) -> Callable[..., str]:
     """A function that runs a script which must refuse: exit code 2, and the one sentence it says."""
 
-    def run(script: str, *arguments: object, cwd: Path = ROOT) -> str:
-        result = call(script, *arguments, cwd=cwd)
+    def run(script: str, *arguments: object, cwd: Path = ROOT, **variables: str) -> str:
+        result = call(script, *arguments, cwd=cwd, **variables)
         assert (result.returncode, result.stdout) == (2, ""), result
         lines = [line for line in result.stderr.splitlines() if not line.startswith("warning: ")]
         assert len(lines) == 1 and ": error: " in lines[0], result.stderr
@@ -160,7 +167,7 @@ def noise_denoiser() -> ContextUnet:
         inputs = F.unfold(seen[0], 3, padding=1).transpose(1, 2).flatten(0, 1).double()
         wanted = noise.permute(0, 2, 3, 1).flatten(0, 2).double()
         normal = inputs.T @ inputs + 1e-2 * torch.eye(inputs.shape[1], dtype=torch.float64)
-        network.out[3].weight.copy_(torch.linalg.solve(normal, inputs.T @ wanted).T.unflatten(1, (128, 3, 3)))
+        network.out[3].weight.copy_(torch.linalg.solve(normal, inputs.T @ wanted).T.view_as(network.out[3].weight))
         nn.init.zeros_(network.out[3].bias)
     return network
 
