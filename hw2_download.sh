@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
 # Verify the checkpoints beside this script and fetch what is missing: bash hw2_download.sh [--url URL]
 set -euo pipefail
-HERE=$(CDPATH= cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
-exec python3 "$HERE/common/download.py" "$@"
+here=$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")
+exec python3 "$here/common/download.py" "$@"

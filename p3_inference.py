@@ -10,6 +10,7 @@ read from the folder's path, the last component that is svhn or usps; if there i
 
 import csv
 import io
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,10 +20,10 @@ from torch import Tensor
 
 from common.adaptation import predict
 from common.checkpoint import load_weights
-from common.config import UserError, option, parse_config, run_script
+from common.config import in_one_line, option, parse_config, run_script
 from common.data import decode_images, list_images
 from common.device import pick_device
-from common.files import atomic_write
+from common.files import atomic_write, refuse_others
 from models.dann import DANN
 
 HERE = Path(__file__).resolve().parent
@@ -40,21 +41,19 @@ class Config:
 
 def target_domain(folder: Path, digits: Tensor) -> str:
     """The domain, svhn or usps, of a folder and its digits, uint8 (n, 3, h, w)."""
-    for part in reversed(folder.absolute().parts):
+    for part in reversed(Path(os.path.abspath(folder)).parts):  # without "..", symbolic links as they are called
         if part.lower() in TARGETS:
             return part.lower()
     grey = digits.amax(1).eq(digits.amin(1)).all(2).all(1).float().mean().item()
     target = "usps" if grey > 0.5 else "svhn"
-    print(
-        f"{folder} names no domain; {grey:.0%} of its images are grey, so they are taken for {target}", file=sys.stderr
-    )
+    taken = f"names no domain; {grey:.0%} of its images are grey, so they are taken for {target}"
+    print(in_one_line(f"{folder} {taken}"), file=sys.stderr)
     return target
 
 
 def main() -> None:
     config = parse_config(Config, __doc__)
-    if config.out_csv.is_dir():
-        raise UserError(f"{config.out_csv} is a folder, expected a csv file")
+    refuse_others(config.out_csv)
     device = pick_device(config.device)
     paths = list_images(config.image_dir)
     digits = decode_images(paths, 28, resize=True)

@@ -36,11 +36,16 @@ def option(
     )
 
 
+def in_one_line(text: str) -> str:
+    """A message that may hold file names, whose line breaks and other control characters are escaped."""
+    return "".join(letter if letter.isprintable() or letter == " " else ascii(letter)[1:-1] for letter in text)
+
+
 class Parser(argparse.ArgumentParser):
     """argparse, its errors in one sentence."""
 
     def error(self, message: str):
-        self.exit(2, f"{self.prog}: error: {message}\n")
+        self.exit(2, f"{self.prog}: error: {in_one_line(message)}\n")
 
 
 def checked(kind: type, low: float | None = None, high: float | None = None) -> Callable[[str], Any]:
@@ -63,8 +68,8 @@ def checked(kind: type, low: float | None = None, high: float | None = None) -> 
     return convert
 
 
-def _path(text: str) -> Path:
-    """A path; an empty one, as of a shell's unset variable, is an error and not the working directory."""
+def given_path(text: str) -> Path:
+    """A converter for argparse: an empty text, of a variable that is not set, does not mean the working directory."""
     if not text:
         raise argparse.ArgumentTypeError("a path is empty")
     return Path(text)
@@ -92,7 +97,7 @@ def parse_config(
         flag = "--" + field.name.replace("_", "-")
         help_text = field.metadata["help"].replace("%", "%%") + _default_text(field.default)
         if field.default is None:
-            parser.add_argument(field.name, type=_path, help=help_text)
+            parser.add_argument(field.name, type=given_path, help=help_text)
             continue
         kwargs: dict[str, Any] = {"default": argparse.SUPPRESS, "help": help_text, "dest": field.name}
         kind = type(field.default)
@@ -102,7 +107,7 @@ def parse_config(
             kwargs["type"] = checked(kind, field.metadata["low"], field.metadata["high"])
             kwargs["metavar"] = "N" if kind is int else "X"
         else:
-            kwargs["type"] = _path if issubclass(kind, Path) else kind
+            kwargs["type"] = given_path if issubclass(kind, Path) else kind
             kwargs["choices"] = field.metadata["choices"]
             if not kwargs["choices"]:
                 kwargs["metavar"] = "PATH" if issubclass(kind, Path) else "TEXT"
@@ -129,10 +134,12 @@ def to_json(config: Any) -> dict[str, Any]:
 def run_script(main: Callable[[], None]) -> None:
     """Run a script's main: one sentence and exit code 2 for a UserError, 130 for Ctrl-C, 141 for a closed pipe."""
     program = Path(sys.argv[0]).name
+    if sys.stdout:  # paths may hold what the terminal's encoding lacks
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         main()
     except UserError as error:
-        print(f"{program}: error: {error}", file=sys.stderr)
+        print(f"{program}: error: {in_one_line(str(error))}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print(f"{program}: interrupted", file=sys.stderr)

@@ -1,10 +1,10 @@
 """Reading images and labels, once, into uint8 tensors; and the order in which training visits them."""
 
+import contextlib
 import csv
 import hashlib
 import io
 import os
-import tempfile
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from common.config import UserError
 from common.device import generator
+from common.files import atomic_write
 
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"}
 MAX_PIXELS = 64 * 1024 * 1024  # of one image file; more is taken for a decompression bomb
@@ -28,8 +29,8 @@ def list_images(folder: Path) -> list[Path]:
 
     Raises UserError if the folder is missing, is a file, cannot be read or holds no image.
     """
-    if not folder.is_dir():
-        raise UserError(f"{folder} is {'not a folder' if folder.exists() else 'missing'}")
+    if not os.path.isdir(folder):  # unlike folder.is_dir(), without errors for odd names
+        raise UserError(f"{folder} is {'not a folder' if os.path.exists(folder) else 'missing'}")
     try:
         paths = sorted(
             path
@@ -102,7 +103,8 @@ def decode_images(paths: list[Path], size: int, resize: bool = False, workers: i
 def cached(paths: list[Path], kind: str, compute: Callable[[], np.ndarray]) -> np.ndarray:
     """What `compute` makes of the files `paths`, kept in the user's cache folder.
 
-    The key is `kind` with the names, sizes and times of the files; a missing file is a UserError.
+    The key is `kind` with the names, sizes and times of the files, those of their last change included;
+    a missing file is a UserError.
     """
     digest = hashlib.blake2b(kind.encode(), digest_size=16)
     for path in paths:
@@ -110,20 +112,16 @@ def cached(paths: list[Path], kind: str, compute: Callable[[], np.ndarray]) -> n
             status = path.stat()
         except OSError:
             raise UserError(f"{path} is missing") from None
-        digest.update(f"{path.resolve()}|{status.st_size}|{status.st_mtime_ns}\n".encode())
-    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dlcv-hw2"
-    file = root / f"{digest.hexdigest()}.npy"
+        times = f"{status.st_mtime_ns}|{status.st_ctime_ns}"  # an image copied with its old time has a new ctime
+        digest.update(f"{path.resolve()}|{status.st_size}|{times}\n".encode("utf-8", "surrogateescape"))
+    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    file = root / "dlcv-hw2" / f"{digest.hexdigest()}.npy"
     try:
         return np.load(file, allow_pickle=False)
     except (OSError, ValueError, EOFError):  # not cached yet, or an unreadable cache: compute again
         array = compute()
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=root, delete=False) as handle:
-            np.save(handle, array)
-        os.replace(handle.name, file)
-    except OSError:
-        pass  # a cache that cannot be written costs only time
+    with contextlib.suppress(UserError):  # a cache that cannot be written costs only time
+        atomic_write(file, lambda handle: np.save(handle, array))
     return array
 
 

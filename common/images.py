@@ -11,8 +11,8 @@ import torch
 from PIL import Image, PngImagePlugin
 from torch import Tensor
 
-from common.config import UserError
-from common.files import atomic_write
+from common.config import UserError, in_one_line
+from common.files import atomic_write, refuse_others, remove_parts
 
 SOFTWARE = "dlcv-hw2"  # written into our PNG files, so that a later run can tell its own files from the user's
 
@@ -59,11 +59,12 @@ def _is_ours(path: Path) -> bool:
 def prepare_output_folder(folder: Path, names: list[str], pattern: str) -> None:
     """Make `folder` ready to hold exactly the files `names`.
 
-    Removes what an earlier, longer run of ours left (names matching the regular expression `pattern`
+    Removes what an earlier, longer or killed run of ours left (names matching the regular expression `pattern`
     and marked as ours inside); files of the user stay, and a warning on stderr names them.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        remove_parts(folder, pattern)
         others = sorted({path.name for path in folder.iterdir()} - set(names))
     except FileExistsError:
         raise UserError(f"{folder} is a file, expected a folder") from None
@@ -74,6 +75,8 @@ def prepare_output_folder(folder: Path, names: list[str], pattern: str) -> None:
             pass
     except OSError as error:
         raise UserError(f"{folder} cannot be written: {error.strerror}") from None
+    for name in names:
+        refuse_others(folder / name)
     foreign = []
     for name in others:
         if re.fullmatch(pattern, name) and _is_ours(folder / name):
@@ -82,7 +85,7 @@ def prepare_output_folder(folder: Path, names: list[str], pattern: str) -> None:
             foreign.append(name)
     if foreign:
         listed = ", ".join(foreign[:5]) + (f" and {len(foreign) - 5} more" if len(foreign) > 5 else "")
-        print(f"warning: {folder} also holds files that are not ours: {listed}", file=sys.stderr)
+        print(in_one_line(f"warning: {folder} also holds files that are not ours: {listed}"), file=sys.stderr)
 
 
 def write_images(folder: Path, names: list[str], images: Tensor) -> None:

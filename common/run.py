@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from common.checkpoint import load_checkpoint, save_checkpoint
 from common.config import UserError, to_json
-from common.files import atomic_write
+from common.files import atomic_write, remove_parts
 from common.images import save_image
 
 
@@ -51,8 +51,9 @@ class Run:
         step = self.state["step"] if self.state else 0
         self._drop_metrics_after(step)
         atomic_write(self.folder / "config.json", json.dumps(to_json(config), indent=2).encode() + b"\n")
-        self._metrics = open(self.folder / "metrics.jsonl", "a", encoding="utf-8")
-        self._writer = SummaryWriter(self.folder / "tensorboard", purge_step=step + 1)
+        with self._writing():
+            self._metrics = open(self.folder / "metrics.jsonl", "a", encoding="utf-8")
+            self._writer = SummaryWriter(self.folder / "tensorboard", purge_step=step + 1)
         self._saved_at = self._logged_at = time.monotonic()
         self._logged_step, self._logged_images = step, step * config.batch_size
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -69,8 +70,7 @@ class Run:
             fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise UserError(f"{self.folder} is in use by another running training") from None
-        for part in self.folder.glob(".*.part"):  # of a write that was cut off
-            part.unlink(missing_ok=True)
+        remove_parts(self.folder)
 
     def _refuse_differences(self, earlier: dict[str, Any]) -> None:
         for name in sorted(self.fixed.keys() | earlier.keys()):
@@ -102,7 +102,7 @@ class Run:
     def note(self, text: str) -> None:
         """Add a line with the time to `log.txt` and show it."""
         tqdm.write(text, file=sys.stderr)
-        with open(self.folder / "log.txt", "a", encoding="utf-8") as handle:
+        with self._writing(), open(self.folder / "log.txt", "a", encoding="utf-8", errors="backslashreplace") as handle:
             handle.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
 
     def log(self, step: int, images: int, metrics: dict[str, Tensor | float]) -> dict[str, float]:

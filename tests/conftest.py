@@ -1,6 +1,9 @@
 """What the tests share: the repository on sys.path, built-in data, tiny weights, and scripts run as processes."""
 
+import fcntl
+import importlib
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -20,6 +23,28 @@ from models.ddpm import ContextUnet
 
 ROOT = Path(__file__).resolve().parent.parent
 CPU = torch.device("cpu")
+# What only training, scores or tests need: inference does without, and is always called here as if it were missing.
+ABSENT = ("sklearn", "scipy", "dlib", "tensorboard", "matplotlib", "pytorch_fid", "torchvision", "hypothesis")
+
+
+@pytest.fixture(scope="session")
+def made_once(tmp_path_factory) -> Callable[[str, Callable[[Path], object]], Path]:
+    """A function that returns the folder of a name, made by another function once for all of pytest's workers."""
+    root = tmp_path_factory.getbasetemp()
+    root = (root.parent if "PYTEST_XDIST_WORKER" in os.environ else root) / "made once"
+
+    def get(name: str, make: Callable[[Path], object]) -> Path:
+        folder, unfinished = root / name, root / f"{name} (unfinished)"
+        root.mkdir(exist_ok=True)
+        with open(root / f"{name}.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not folder.exists():
+                shutil.rmtree(unfinished, ignore_errors=True)
+                make(unfinished)
+                unfinished.rename(folder)
+        return folder
+
+    return get
 
 
 @pytest.fixture(scope="session")
@@ -29,8 +54,14 @@ def environment(tmp_path_factory) -> dict[str, str]:
     python = folder / "bin" / "python3"
     python.parent.mkdir()
     python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
-    python.chmod(0o755)
+    python.with_name("python").write_text("#!/bin/sh\necho 'python is not python3' >&2\nexit 99\n")
+    for file in python.parent.iterdir():
+        file.chmod(0o755)
+    without = folder / "without packages"
+    without.mkdir()
+    (without / "sitecustomize.py").write_text(f"import sys\nsys.modules.update(dict.fromkeys({ABSENT!r}))\n")
     return os.environ | {
+        "WITHOUT_PACKAGES": str(without),
         "PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}",
         "OMP_NUM_THREADS": "1",
         "XDG_CACHE_HOME": str(folder / "cache"),
@@ -38,24 +69,25 @@ def environment(tmp_path_factory) -> dict[str, str]:
     }
 
 
+def wrapped(environment: dict[str, str]) -> dict[str, str]:
+    """The environment of a wrapper: the packages ABSENT cannot be imported."""
+    return environment | {"PYTHONPATH": environment["WITHOUT_PACKAGES"]}
+
+
 @pytest.fixture(scope="session")
 def call(environment) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """A function that runs a script of the repository, `bash` for .sh and `python3` for .py, to its end."""
+    """A function that runs a script, `bash` for .sh and `python3` for .py, to its end.
+
+    A name is that of a script of the repository, anything else a path.
+    """
 
     def run(
-        script: str, *arguments: object, cwd: Path = ROOT, timeout: int = 300, threads: int = 1
+        script: str, *arguments: object, cwd: Path = ROOT, threads: int = 1, **variables: str
     ) -> subprocess.CompletedProcess[str]:
-        interpreter = "bash" if script.endswith(".sh") else "python3"
-        command = [interpreter, str(ROOT / script), *map(str, arguments)]
-        return subprocess.run(
-            command,
-            check=False,
-            cwd=cwd,
-            env=environment | {"OMP_NUM_THREADS": str(threads)},
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-        )
+        interpreter, env = ("bash", wrapped(environment)) if script.endswith(".sh") else ("python3", environment)
+        script = str(ROOT / script) if "/" not in script else script
+        command, env = [interpreter, script, *map(str, arguments)], env | {"OMP_NUM_THREADS": str(threads)} | variables
+        return subprocess.run(command, check=False, cwd=cwd, env=env, capture_output=True, text=True, timeout=300)
 
     return run
 
@@ -64,12 +96,47 @@ def call(environment) -> Callable[..., subprocess.CompletedProcess[str]]:
 def refused(call) -> Callable[..., str]:
     """A function that runs a script which must refuse: exit code 2, and the one sentence it says."""
 
-    def run(script: str, *arguments: object, cwd: Path = ROOT) -> str:
-        result = call(script, *arguments, cwd=cwd)
+    def run(script: str, *arguments: object, cwd: Path = ROOT, **variables: str) -> str:
+        result = call(script, *arguments, cwd=cwd, **variables)
         assert (result.returncode, result.stdout) == (2, ""), result
         lines = [line for line in result.stderr.splitlines() if not line.startswith("warning: ")]
         assert len(lines) == 1 and ": error: " in lines[0], result.stderr
         return lines[0]
+
+    return run
+
+
+@pytest.fixture
+def inside(monkeypatch, capsys, environment) -> Callable[..., tuple[int, str, str]]:
+    """A function that runs a Python script within this process: its exit code, stdout and stderr.
+
+    For what depends on the script alone, as a process takes longer to start than such a script to run.
+    """
+    monkeypatch.setenv("XDG_CACHE_HOME", environment["XDG_CACHE_HOME"])
+
+    def run(script: str, *arguments: object, cwd: Path = ROOT) -> tuple[int, str, str]:
+        monkeypatch.chdir(cwd)
+        monkeypatch.setattr(sys, "argv", [script, *map(str, arguments)])
+        capsys.readouterr()
+        try:
+            run_script(importlib.import_module(script.removesuffix(".py")).main)
+            code = 0
+        except SystemExit as end:
+            code = end.code or 0
+        return code, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def refused_inside(inside) -> Callable[..., str]:
+    """What `refused` is to `call`: the one sentence with which a script refuses, within this process."""
+
+    def run(script: str, *arguments: object, cwd: Path = ROOT) -> str:
+        code, output, errors = inside(script, *arguments, cwd=cwd)
+        assert (code, output) == (2, ""), errors
+        assert errors.count("\n") == 1 and errors.startswith(f"{script}: error: "), errors
+        return errors.rstrip("\n")
 
     return run
 
@@ -104,12 +171,14 @@ def prepare() -> Callable[..., int]:
 
 
 @pytest.fixture(scope="session")
-def builtin(call, tmp_path_factory) -> Path:
+def builtin(call, made_once) -> Path:
     """The tree of `prepare_data.py --builtin`, as small as it can be: 15 faces, 30 + 10 digits of each set."""
-    folder = tmp_path_factory.mktemp("builtin") / "data"
-    result = call("prepare_data.py", "--builtin", folder, "--count", 30)
-    assert result.returncode == 0, result.stderr
-    return folder
+
+    def make(folder: Path) -> None:
+        result = call("prepare_data.py", "--builtin", folder, "--count", 30)
+        assert result.returncode == 0, result.stderr
+
+    return made_once("builtin", make)
 
 
 def noise_denoiser() -> ContextUnet:
@@ -127,7 +196,7 @@ def noise_denoiser() -> ContextUnet:
         inputs = F.unfold(seen[0], 3, padding=1).transpose(1, 2).flatten(0, 1).double()
         wanted = noise.permute(0, 2, 3, 1).flatten(0, 2).double()
         normal = inputs.T @ inputs + 1e-2 * torch.eye(inputs.shape[1], dtype=torch.float64)
-        network.out[3].weight.copy_(torch.linalg.solve(normal, inputs.T @ wanted).T.unflatten(1, (128, 3, 3)))
+        network.out[3].weight.copy_(torch.linalg.solve(normal, inputs.T @ wanted).T.view_as(network.out[3].weight))
         nn.init.zeros_(network.out[3].bias)
     return network
 

@@ -16,6 +16,8 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map
 
+import common.digits
+import common.gan
 import common.run
 import evaluate
 import p1_dcgan_train
@@ -108,6 +110,9 @@ def cuda(monkeypatch):
     monkeypatch.setattr(torch.autograd, "grad", lambda output, inputs, **options: (torch.zeros_like(inputs),))
     monkeypatch.setattr(common.run, "save_checkpoint", lambda path, state: None)  # nothing to save in fake tensors
     monkeypatch.setattr("signal.signal", lambda number, handler: None)
+    # Sheets of fewer steps and statistics of fewer images: fake tensors cost as much however small they are.
+    monkeypatch.setattr(common.digits.digit_sheet, "__defaults__", (1.0, 2))
+    monkeypatch.setattr(common.gan.with_fresh_batch_norm.__wrapped__, "__defaults__", (1, 8))
 
     def run(module, *arguments: object) -> set[torch.dtype]:
         monkeypatch.setattr(module, "pick_device", lambda name: CUDA)
@@ -190,7 +195,9 @@ def test_scores(cuda):
 
 
 def sources() -> list[Path]:
-    return [path for folder in (".", "common", "models") for path in sorted((ROOT / folder).glob("*.py"))]
+    return [
+        path for folder in (".", "common", "experiments", "models") for path in sorted((ROOT / folder).glob("*.py"))
+    ]
 
 
 @pytest.mark.parametrize("path", sources(), ids=lambda path: str(path.relative_to(ROOT)))

@@ -174,7 +174,7 @@ def our_fid(network: metrics.Network, first: list[Path], second: list[Path]) -> 
 @needs_pytorch_fid
 def test_fid_equals_pytorch_fid(run_with_torchvision, tmp_path, weights, torchscript):
     """`python -m pytorch_fid` on the same weights."""
-    first, second = write_images(tmp_path / "a", 24, seed=1), write_images(tmp_path / "b", 12, seed=2)
+    first, second = write_images(tmp_path / "a", 6, seed=1), write_images(tmp_path / "b", 4, seed=2)
     options = ["--device", "cpu", "--num-workers", 0]
     theirs = run_with_torchvision("pytorch_fid", *options, tmp_path / "a", tmp_path / "b", home=weights.parents[2])
     assert theirs.returncode == 0, theirs.stderr
@@ -280,6 +280,13 @@ def test_face_counts_follow_the_homework_rule(monkeypatch):
     images = torch.zeros(4, 3, 64, 48, dtype=torch.uint8)
     images[:, 2] = 9
     assert metrics.face_counts(images) == [0, 1, 2, 1]
+
+    def complains(picture: np.ndarray, upsample: int) -> list[int]:
+        raise RuntimeError("Unsupported image type, must be 8bit gray or RGB image.")
+
+    monkeypatch.setattr(fake, "get_frontal_face_detector", lambda: complains)
+    with pytest.raises(RuntimeError, match="Unsupported image type"):  # never a score over the images that are left
+        metrics.face_counts(images)
     monkeypatch.setitem(sys.modules, "dlib", None)
     with pytest.raises(UserError, match="pip install dlib-bin"):
         metrics.face_counts(images)
@@ -291,6 +298,25 @@ def test_real_faces_are_found():
     faces, problems = metrics.read_faces(sorted(FACES.glob("*.png"))[:60])
     assert not problems and metrics.face_counts(faces).count(1) >= 48
     assert metrics.face_counts(torch.zeros(2, 3, 64, 64, dtype=torch.uint8)) == [0, 0]
+
+
+@needs_dlib
+def test_faces_of_every_mode_are_found(call, tmp_path):
+    """dlib refuses all but grey and RGB: whatever a file's mode, it is shown an RGB image, and none is left out."""
+    assert call("hw2_1.sh", tmp_path / "RGB", "--count", 12).returncode == 0
+    for mode in ("RGBA", "LA", "P", "L", "I;16"):
+        (tmp_path / mode).mkdir()
+        for path in sorted((tmp_path / "RGB").iterdir()):
+            image = Image.open(path).convert("L" if mode == "I;16" else mode)
+            if mode == "I;16":
+                image = Image.fromarray(np.asarray(image).astype(np.uint16) * 257)
+            image.save(tmp_path / mode / path.name)
+    counts = {}
+    for mode in ("RGB", "RGBA", "LA", "P", "L", "I;16"):
+        images, problems = metrics.read_faces(sorted((tmp_path / mode).iterdir()))
+        counts[mode] = metrics.face_counts(images)
+        assert not problems and counts[mode].count(1) >= 8, mode
+    assert counts["RGB"] == counts["RGBA"] and counts["L"] == counts["LA"] == counts["I;16"]
 
 
 def test_unreadable_images_are_named(tmp_path):
@@ -432,30 +458,28 @@ def test_a_classifier_saved_on_a_second_gpu(tmp_path, monkeypatch):
     assert all(map(torch.equal, loaded.state_dict().values(), saved.state_dict().values()))
 
 
-def test_labels_command(tmp_path, refused):
+def test_labels_command(tmp_path, inside, refused):
     truth, predicted = tmp_path / "truth.csv", tmp_path / "predicted.csv"
     truth.write_text("image_name,label\na.png,0\nb.png,1\nc.png,1\nd.png,7\n")
     predicted.write_bytes(b"image_name,label\r\nd.png,7\r\nc.png,2\r\nb.png,1\r\na.png,0\r\n")
-    result = run_evaluate("labels", predicted, truth, "--json", cache=tmp_path)
-    assert result.returncode == 0, result.stderr
-    values = json.loads(result.stdout)
+    values = json.loads(inside("evaluate.py", "labels", predicted, truth, "--json")[1])
     assert (values["images"], values["accuracy"]) == (4, 0.75)
     assert values["class_accuracy"] == [1, 0.5, *[None] * 5, 1, None, None]
-    assert "4 images" in run_evaluate("labels", predicted, truth, cache=tmp_path).stdout
+    assert "4 images" in inside("evaluate.py", "labels", predicted, truth)[1]
 
     predicted.write_text("image_name,label\na.png,0\nc.png,1\n")
     assert "predicted.csv lacks b.png and 1 more of" in refused("labels", predicted, truth)
-    surplus = run_evaluate("labels", truth, predicted, "--json", cache=tmp_path)
-    assert json.loads(surplus.stdout)["images"] == json.loads(surplus.stdout)["not_scored"] == 2
+    surplus = json.loads(inside("evaluate.py", "labels", truth, predicted, "--json")[1])
+    assert surplus["images"] == surplus["not_scored"] == 2
     predicted.write_text("name,label\na.png,0\n")
     assert "predicted.csv lacks the header" in refused("labels", predicted, truth)
     assert "none.csv cannot be read" in refused("labels", predicted.with_name("none.csv"), truth)
 
 
-def test_sheet_command(tmp_path, refused):
+def test_sheet_command(tmp_path, inside, refused):
     write_images(tmp_path / "a", 5, size=12)
-    result = run_evaluate("sheet", tmp_path / "a", tmp_path / "new" / "sheet.png", "--columns", 3, cache=tmp_path)
-    assert result.returncode == 0 and "5 images" in result.stdout, result.stderr
+    code, output, _ = inside("evaluate.py", "sheet", tmp_path / "a", tmp_path / "new" / "sheet.png", "--columns", 3)
+    assert code == 0 and "5 images" in output
     with Image.open(tmp_path / "new" / "sheet.png") as sheet, Image.open(tmp_path / "a" / "0004.png") as image:
         assert sheet.size == (3 * 12 + 2 * 2, 2 * 12 + 2)
         assert sheet.crop((14, 14, 26, 26)).tobytes() == image.tobytes()

