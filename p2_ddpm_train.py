@@ -2,6 +2,7 @@
 
     python3 p2_ddpm_train.py --data hw2_data/digits/mnistm --run-dir runs/ddpm
     python3 p2_ddpm_train.py --run-dir runs/ddpm --resume      # go on after any interruption
+    python3 p2_ddpm_train.py --start checkpoints/p2_ddpm.safetensors --run-dir runs/more   # train released weights on
 
 The run's folder fills with config.json, metrics.jsonl (the loss, also by quarter of the time range),
 log.txt, TensorBoard files, 10 x 10 grids and, at every checkpoint, `weights.safetensors`: the averaged
@@ -21,7 +22,7 @@ from pathlib import Path
 import torch
 from tqdm import trange
 
-from common.checkpoint import export_weights
+from common.checkpoint import export_weights, load_weights
 from common.config import option, parse_config, run_script
 from common.data import batch_indices, fingerprint, load_digits, to_unit_range
 from common.device import autocast, generator, pick_device
@@ -43,6 +44,7 @@ class Config:
     decay_from: float = option(0.67, "share of the training after which the rate falls as a cosine", low=0, high=1)
     label_dropout: float = option(0.1, "share of images trained without their class", low=0, high=1)
     ema_half_life: int = option(20_000, "half-life of the averaged network in images, 0 = none", low=0)
+    start: str = option("", "weights to start from, in place of random ones")
     seed: int = option(0, "of initial weights, order, times and noise", low=0)
     device: str = option("auto", "auto, cpu, cuda, mps ...", free=True)
     precision: str = option("auto", "auto = bf16 where it is fast", choices=("auto", "bf16", "fp32"))
@@ -63,10 +65,11 @@ def main() -> None:
     config = parse_config(Config, __doc__)
     device = pick_device(config.device)
     digits, labels = load_digits(config.data, "train")
-    run = Run(config, fingerprint(digits, labels))
-
     torch.manual_seed(config.seed)
     ddpm = DDPM().to(device=device, memory_format=torch.channels_last)
+    seen_before = int(load_weights(ddpm.nn_model, Path(config.start)).get("images", 0)) if config.start else 0
+    run = Run(config, fingerprint(digits, labels))
+
     ema = make_ema(ddpm.nn_model)
     optimizer = torch.optim.Adam(ddpm.parameters(), config.learning_rate)
     parts = {"network": ddpm, "ema": ema, "optimizer": optimizer}
@@ -74,7 +77,8 @@ def main() -> None:
 
     def save(step: int) -> None:
         run.save(step, parts)
-        export_weights(run.folder / "weights.safetensors", ema, images=step * config.batch_size, seed=config.seed)
+        images = seen_before + step * config.batch_size
+        export_weights(run.folder / "weights.safetensors", ema, images=images, seed=config.seed)
 
     alpha_bar = alpha_bar_schedule()
     steps = max(1, config.images // config.batch_size)

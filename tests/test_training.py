@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from safetensors import safe_open
 from safetensors.torch import load_file
 from smaller import Training
 
@@ -312,6 +313,25 @@ def test_a_longer_run_is_a_free_option(start, whole, scratch):
     finish(start("ddpm", run, "--images", 8 * STEPS + 8, "--resume"))
     assert torch.load(run / "checkpoint.pt", weights_only=True)["step"] == STEPS + 1
     assert [line["step"] for line in metrics(run)] == list(range(1, STEPS + 2))
+
+
+def test_released_weights_are_trained_on(start, whole, scratch):
+    """With a learning rate of 0 they stay, but for BatchNorm's statistics; their images are counted."""
+    before = whole("ddpm") / "weights.safetensors"
+    finish(start("ddpm", scratch / "run", "--start", before, "--learning-rate", 0))
+    kept, found = {}, {}
+    for path, weights in ((before, kept), (scratch / "run" / "weights.safetensors", found)):
+        with safe_open(path, framework="pt") as file:
+            weights |= {name: file.get_tensor(name) for name in file.keys() if "running_" not in name}  # noqa: SIM118
+            weights["images"] = json.loads(file.metadata()["about"])["images"]
+    assert int(found.pop("images")) == 2 * int(kept.pop("images")) == 2 * 8 * STEPS
+    for name, tensor in kept.items():
+        if not name.endswith("num_batches_tracked"):
+            assert torch.equal(found[name], tensor), name
+    other = scratch / "other.safetensors"
+    shutil.copy(whole("dann") / "weights.safetensors", other)
+    assert f"{other} holds another network" in refusal(start("ddpm", scratch / "b", "--start", other))
+    assert not (scratch / "b").exists()
 
 
 def test_a_finished_run_resumes_to_itself(start, whole, scratch):
