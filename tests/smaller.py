@@ -3,6 +3,7 @@
 The process is forked from one that has imported PyTorch already, which would cost more than the training itself.
 """
 
+import contextlib
 import multiprocessing
 import os
 import runpy
@@ -107,7 +108,8 @@ class Training:
         return self.process.exitcode
 
     def send_signal(self, number: int) -> None:
-        os.kill(self.process.pid, number)
+        with contextlib.suppress(ProcessLookupError):  # it has just ended
+            os.kill(self.process.pid, number)
 
     def kill(self) -> None:
         self.send_signal(signal.SIGKILL)

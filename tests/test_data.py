@@ -1,6 +1,7 @@
 """What users' data can look like: every fault is one sentence that names file and row, every variant is read right."""
 
 import csv
+import errno
 import io
 import os
 import random
@@ -131,6 +132,11 @@ def test_a_changed_image_is_noticed(domain):
     write_image(domain / "data" / "0.png", value=99)
     os.utime(domain / "data" / "0.png", (1, 1))  # as if another file had been copied there, however fast
     assert load_digits(domain, "train")[0][1, 0, 0, 0] == 99
+    status = (domain / "data" / "0.png").stat()
+    write_image(domain / "data" / "0.png", value=55)
+    os.utime(domain / "data" / "0.png", ns=(status.st_atime_ns, status.st_mtime_ns))  # copied with its old time
+    assert (domain / "data" / "0.png").stat().st_size == status.st_size
+    assert load_digits(domain, "train")[0][1, 0, 0, 0] == 55
 
 
 def test_a_broken_cache_is_made_again(domain):
@@ -141,9 +147,19 @@ def test_a_broken_cache_is_made_again(domain):
 
 
 def test_a_cache_that_cannot_be_written(domain, monkeypatch):
+    """A file in its place; a disk that is full, where no half of it stays."""
     (domain / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(domain / "file"))
     assert len(load_digits(domain, "train")[0]) == 3
+
+    def full(handle, array):
+        handle.write(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(domain / "full"))
+    monkeypatch.setattr(np, "save", full)
+    assert len(load_digits(domain, "train")[0]) == 3
+    assert list((domain / "full" / "dlcv-hw2").iterdir()) == []
 
 
 # Whatever there may be

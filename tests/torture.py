@@ -10,24 +10,24 @@ import time
 
 import pytest
 import torch
-from test_training import TRAININGS, assert_same, finish, scratch, start, whole  # noqa: F401, fixtures
+from test_training import TRAININGS, assert_same, finish, scratch, start  # noqa: F401, fixtures
 
 KILLS, SEED = int(os.environ.get("KILLS", "20")), int(os.environ.get("SEED", "0"))
 NAMES = sorted(TRAININGS)
 
 
 @pytest.mark.parametrize("number", range(KILLS))
-def test_killed_at_a_random_moment(number, start, whole, scratch):  # noqa: F811
+def test_killed_at_a_random_moment(number, start, scratch):  # noqa: F811
     """Killed up to three times, from before the first step to amid the last checkpoint, then let finish."""
     chance = random.Random(f"{SEED} {number}")
-    name, run = NAMES[number % len(NAMES)], scratch / "run"
+    name, run, reference = NAMES[number % len(NAMES)], scratch / "run", scratch / "reference"
     begun = time.monotonic()
-    reference = whole(name)
-    length = max(2.0, time.monotonic() - begun)  # about as long as a run takes, once it is made
+    finish(start(name, reference, "--save-minutes", 0))
+    length = time.monotonic() - begun
     kills = 0
     for _ in range(chance.randint(1, 3)):
         process = start(name, run, "--save-minutes", 0, "--resume")
-        time.sleep(chance.uniform(0.3, 1) * min(length, 8))
+        time.sleep(chance.uniform(0.1, 1) * length)
         process.send_signal(signal.SIGKILL)
         process.communicate()
         kills += process.returncode == -signal.SIGKILL
