@@ -26,7 +26,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm import trange
 
-from common.adaptation import VIEWS, network_input, predict, probabilities, random_views
+from common.adaptation import KEEPING_COLORS, VIEWS, network_input, predict, probabilities, random_views
 from common.augment import domain_augment
 from common.checkpoint import export_weights
 from common.config import UserError, option, parse_config, run_script
@@ -79,7 +79,7 @@ class Config:
     grey: bool = option(False, "take the colour away")
     teacher_weight: float = option(1.0, "weight of the mean teacher's labels on target images", low=0)
     teacher_labels: str = option("soft", "its probabilities, or only its sure classes", choices=("soft", "sure"))
-    teacher_views: int = option(2, "views of an image that the teacher averages over", low=1, high=len(VIEWS))
+    teacher_views: int = option(2, "views of an image that the teacher averages over", low=1, high=KEEPING_COLORS)
     balance_weight: float = option(0.05, "weight of the pull towards equally many predictions per class", low=0)
     ema_half_life: int = option(40_000, "half-life of the averaged network in images, 0 = none", low=0)
     seed: int = option(0, "of initial weights, order and augmentation", low=0)
@@ -117,7 +117,7 @@ def balance_loss(logits: Tensor) -> Tensor:
 
 
 def accuracy(network: DANN, digits: Tensor, labels: Tensor, config: Config, device: torch.device) -> float:
-    return predict(network, digits, config.standardized, device, views=1).eq(labels).float().mean().item()
+    return predict(network, digits, config.standardized, device).eq(labels).float().mean().item()
 
 
 def main() -> None:
@@ -140,9 +140,13 @@ def main() -> None:
     parts = {"network": network, "ema": ema, "optimizer": optimizer}
     first_step = run.restore(parts)
 
+    # Who learned from inverted images is asked about them too, by its students and at test time.
+    views = len(VIEWS) if config.augment and config.invert else KEEPING_COLORS
+
     def save(step: int) -> None:
         run.save(step, parts)
         notes = {name: value for name, value in asdict(config).items() if name in ("method", "recipe", "standardized")}
+        notes["views"] = views  # to average over at test time
         export_weights(run.folder / "weights.safetensors", ema, images=step * config.batch_size, **notes)
 
     def view(images: Tensor, random: torch.Generator, is_target: bool = False) -> Tensor:
@@ -194,8 +198,8 @@ def main() -> None:
             if config.teacher_weight > 0:
                 # The teacher's weight rises over the first half, when its labels become good.
                 with autocast(device, config.precision), torch.no_grad():
-                    views = random_views(config.teacher_views, random)
-                    teacher = probabilities(ema, to_unit_range(raw_target.to(device)), config.standardized, views)
+                    seen = random_views(config.teacher_views, views, random)
+                    teacher = probabilities(ema, to_unit_range(raw_target.to(device)), config.standardized, seen)
                 loss_teacher = teacher_loss(target_logits, teacher, config.teacher_labels)
                 loss = loss + config.teacher_weight * min(1.0, 2 * done) * loss_teacher
                 metrics |= {"loss_teacher": loss_teacher, "teacher_confidence": teacher.max(1).values.mean()}

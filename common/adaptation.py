@@ -14,14 +14,15 @@ def network_input(images: Tensor, standardized: bool) -> Tensor:
     return (standardize(images) if standardized else images).contiguous(memory_format=torch.channels_last)
 
 
-# Views of an image whose predictions are averaged: shifts by up to a pixel (right, down), each with the colours
-# as they are (1) and inverted (-1); the first is the image itself.
+# Views of an image whose predictions are averaged: shifts by up to a pixel (right, down) with the colours as they
+# are (1), the first of them the image itself, then the same with colours inverted (-1).
 VIEWS = [(right, down, sign) for sign in (1, -1) for down in (0, -1, 1) for right in (0, -1, 1)]
+KEEPING_COLORS = len(VIEWS) // 2  # the first so many keep the colours
 
 
-def random_views(count: int, generator: torch.Generator) -> list[tuple[int, int, int]]:
-    """`count` different VIEWS; of one, the image itself."""
-    order = torch.randperm(len(VIEWS), generator=generator).tolist() if count > 1 else [0]
+def random_views(count: int, among: int, generator: torch.Generator) -> list[tuple[int, int, int]]:
+    """`count` different ones of the first `among` VIEWS; of one, the image itself."""
+    order = torch.randperm(among, generator=generator).tolist() if count > 1 else [0]
     return [VIEWS[index] for index in order[:count]]
 
 
@@ -42,10 +43,10 @@ def predict(
     digits: Tensor,
     standardized: bool,
     device: torch.device,
-    views: int = len(VIEWS),
+    views: int = 1,
     chunk: int = 500,
 ) -> Tensor:
-    """Labels int64 (n,), on the CPU, of uint8 digits (n, 3, 28, 28), in float32, from the first so many VIEWS.
+    """Labels int64 (n,), on the CPU, of uint8 digits (n, 3, 28, 28), in float32, averaged over the first so many VIEWS.
 
     Chunk by chunk, the last one padded to its size, so that a label does not depend on how many are asked for.
     """

@@ -78,10 +78,11 @@ class Config:
 def measure(run_dir: Path, target: str, data: Path) -> dict[str, Any]:
     """What a finished training reached on the target, and the signs of a collapse."""
     network = DANN().eval()
-    standardized = load_weights(network, run_dir / "weights.safetensors")["standardized"] == "True"
+    notes = load_weights(network, run_dir / "weights.safetensors")
+    standardized = notes["standardized"] == "True"
     images, labels = load_digits(data / target, "val")
-    predicted = predict(network, images, standardized, CPU, views=1)
-    averaged = predict(network, images, standardized, CPU)
+    predicted = predict(network, images, standardized, CPU)
+    averaged = predict(network, images, standardized, CPU, int(notes["views"]))
     counts = predicted.bincount(minlength=10)
     domain_losses = metrics(run_dir, "loss_domain")[-10:]
     return {
@@ -109,7 +110,7 @@ def agreement(run_dirs: list[Path], target: str, data: Path) -> list[float]:
     for run_dir in run_dirs:
         network = DANN().eval()
         standardized = load_weights(network, run_dir / "weights.safetensors")["standardized"] == "True"
-        predicted.append(predict(network, images, standardized, CPU, views=1))
+        predicted.append(predict(network, images, standardized, CPU))
     kappas: list[list[float]] = [[] for _ in run_dirs]
     for first, second in itertools.combinations(range(len(run_dirs)), 2):
         same = bool(predicted[first].unique().numel() == predicted[second].unique().numel() == 1)

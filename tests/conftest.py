@@ -219,5 +219,5 @@ def weights(tmp_path_factory) -> dict[str, Path]:
     files = {}
     for name, network in networks.items():
         files[name] = folder / f"{name}.safetensors"
-        export_weights(files[name], network, standardized=True)
+        export_weights(files[name], network, standardized=True, views=18)
     return files

@@ -2,7 +2,7 @@
 
 import torch
 
-from common.adaptation import VIEWS, network_input, predict, probabilities, random_views
+from common.adaptation import KEEPING_COLORS, VIEWS, network_input, predict, probabilities, random_views
 from common.device import generator
 from models.dann import DANN
 
@@ -36,10 +36,14 @@ def test_views_are_shifts_and_inversions():
 
 
 def test_random_views():
-    assert random_views(1, generator(0)) == VIEWS[:1]
-    drawn = [tuple(random_views(2, generator(seed))) for seed in range(200)]
-    assert all(len(set(views)) == 2 for views in drawn) and {view for views in drawn for view in views} == set(VIEWS)
-    assert set(random_views(18, generator(0))) == set(VIEWS)
+    assert random_views(1, 9, generator(0)) == VIEWS[:1]
+    for among in (9, 18):
+        drawn = [tuple(random_views(2, among, generator(seed))) for seed in range(200)]
+        assert all(len(set(views)) == 2 for views in drawn)
+        assert {view for views in drawn for view in views} == set(VIEWS[:among])
+    assert [sign for *_, sign in VIEWS] == [1] * KEEPING_COLORS + [-1] * KEEPING_COLORS
+        -1
+    }
 
 
 def test_a_label_depends_on_its_own_image_alone():
@@ -50,10 +54,10 @@ def test_a_label_depends_on_its_own_image_alone():
     with torch.no_grad():  # so that images and not biases decide
         network.task_classifier[4].bias -= network(network_input(images, True))[0].mean(0)
     cpu = torch.device("cpu")
-    labels = predict(network, digits, True, cpu, chunk=10)
+    labels = predict(network, digits, True, cpu, 18, chunk=10)
     assert len(labels.unique()) > 1
     for count in (1, 7, 23):
-        assert predict(network, digits[-count:], True, cpu, chunk=10).tolist() == labels[-count:].tolist()
-    one = predict(network, digits, True, cpu, views=1)
+        assert predict(network, digits[-count:], True, cpu, 18, chunk=10).tolist() == labels[-count:].tolist()
+    one = predict(network, digits, True, cpu)
     single = probabilities(network, images, True, VIEWS[:1]).argmax(1)
     assert one.tolist() == single.tolist() != labels.tolist()
