@@ -42,8 +42,6 @@ def test_random_views():
         assert all(len(set(views)) == 2 for views in drawn)
         assert {view for views in drawn for view in views} == set(VIEWS[:among])
     assert [sign for *_, sign in VIEWS] == [1] * KEEPING_COLORS + [-1] * KEEPING_COLORS
-        -1
-    }
 
 
 def test_a_label_depends_on_its_own_image_alone():
