@@ -3,7 +3,7 @@
     python3 -m benchmarks.measure --part load --folder DIR        # common.data.load_folder; plain-load: a DataLoader
     python3 -m benchmarks.measure --part fid --folder DIR --real DIR
     python3 -m benchmarks.measure --part peak --dtype bfloat16    # the best matrix product in FLOP/s
-    python3 -m benchmarks.measure --part flops --command '["p1_inference.py", "OUT_DIR", "--count", "50"]'
+    python3 -m benchmarks.measure --part flops --commands '[["p1_inference.py", "OUT_DIR", "--count", "50"]]'
 
 FLOPs are those of matrix products and convolutions, a multiplication and an addition counted as two, as
 torch.utils.flop_counter.FlopCounterMode counts them in a script that runs as it is.  Prints one JSON object.
@@ -39,7 +39,7 @@ class Config:
     size: int = option(64, "height and width of the images to load", low=1)
     dtype: str = option("float32", "of --part peak", choices=("float32", "bfloat16"))
     seconds: float = option(1.0, "for each matrix size of --part peak", low=0)
-    command: str = option("[]", "JSON list of script and arguments of --part flops")
+    commands: str = option("[]", "JSON list of what --part flops runs, each a list of script and arguments")
 
 
 def seconds_to_load(config: Config) -> float:
@@ -84,9 +84,17 @@ def matrix_peak(dtype: torch.dtype, device: torch.device, seconds: float, sizes:
     return best
 
 
+class NoModules(contextlib.nullcontext):
+    """Takes the place of FlopCounterMode's module hooks, which fail within torch.autograd.grad (gradient penalties)."""
+
+    parents = frozenset({"Global"})
+
+
 def count_flops(function: Callable[[], Any]) -> int:
     """FLOPs of the matrix products and convolutions, forward and backward, that `function` calls."""
-    with FlopCounterMode(display=False) as counter:
+    counter = FlopCounterMode(display=False)
+    counter.mod_tracker = NoModules()
+    with counter:
         function()
     return counter.get_total_flops()
 
@@ -105,7 +113,7 @@ def main() -> None:
     elif config.part == "peak":
         found = {"FLOP/s": matrix_peak(getattr(torch, config.dtype), pick_device("auto"), config.seconds)}
     elif config.part == "flops":
-        found = {"FLOPs": script_flops(json.loads(config.command))}
+        found = {"FLOPs": [script_flops(command) for command in json.loads(config.commands)]}
     else:
         found = {"s": seconds_to_load(config)}
     print(json.dumps(found))

@@ -11,6 +11,8 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from common.config import UserError
+
 WORKERS = 2  # processes of a DataLoader, as most tutorials have
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
@@ -32,6 +34,9 @@ class Images(Dataset):
 
 
 def loader(paths: list[Path], batch_size: int, labels: list[int] | None = None, train: bool = True) -> DataLoader:
+    """Batches of images and labels, shuffled and whole ones only for training.  Raises UserError if there is none."""
+    if train and len(paths) < batch_size:
+        raise UserError(f"{paths[0].parent} holds {len(paths)} training images, fewer than a batch of {batch_size}")
     return DataLoader(Images(paths, labels), batch_size, shuffle=train, num_workers=WORKERS, drop_last=train)
 
 
