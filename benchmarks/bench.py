@@ -24,7 +24,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,32 +117,21 @@ def run(bench: Bench, *command: object, environment: dict[str, str] | None = Non
 
     Raises UserError, with the last line of stderr, if it fails.
     """
-    words = [str(word) for word in command]
-    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
-        start = time.perf_counter()
-        process = subprocess.Popen(
-            words,
-            cwd=ROOT,
-            env=environment or bench.environment,
-            stdout=output,
-            stderr=errors,
-            stdin=subprocess.DEVNULL,
-        )
-        try:
-            _, status, usage = os.wait4(process.pid, 0)
-            seconds = time.perf_counter() - start
-            process.returncode = os.waitstatus_to_exitcode(status)
-        finally:
-            if process.returncode is None:
-                process.kill()
-                process.wait()
-        output.seek(0)
-        errors.seek(0)
-        if process.returncode:
-            said = errors.read().decode(errors="replace").strip().splitlines() or ["it said nothing"]
-            raise UserError(f"{' '.join(words)} failed with exit code {process.returncode}: {said[-1]}")
-        unit = 1 if sys.platform == "darwin" else 1024
-        return output.read().decode(errors="replace"), {"s": seconds, "MB": usage.ru_maxrss * unit / 1e6}
+    words, result = [str(word) for word in command], fresh(bench, "result.json")
+    launched = subprocess.run(
+        [sys.executable, ROOT / "benchmarks" / "launch.py", result, *words],
+        check=False,
+        cwd=ROOT,
+        env=environment or bench.environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="replace",
+    )
+    if launched.returncode:
+        said = launched.stderr.strip().splitlines() or ["it said nothing"]
+        raise UserError(f"{' '.join(words)} failed with exit code {launched.returncode}: {said[-1]}")
+    return launched.stdout, json.loads(result.read_text())
 
 
 def run_module(bench: Bench, module: str, *arguments: object, environment: dict[str, str] | None = None) -> Values:
@@ -540,16 +528,16 @@ def show(content: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def find_data(config: Config, scratch: Path) -> tuple[Path, str]:
+def find_data(bench: Bench) -> tuple[Path, str]:
     """The data tree and what it is in words; the built-in data if --data is not given and hw2_data is missing."""
-    if config.data.is_dir():
-        return config.data.resolve(), str(config.data)
-    if config.data != DEFAULT_DATA:
-        raise UserError(f"{config.data} is {'not a folder' if config.data.exists() else 'missing'}")
-    command = [sys.executable, str(ROOT / "prepare_data.py"), "--builtin", str(scratch / "data")]
-    if subprocess.run(command, check=False, stdout=subprocess.DEVNULL).returncode:
-        raise UserError("the built-in data cannot be made")
-    return scratch / "data", "built-in (hw2_data is missing)"
+    given = bench.config.data
+    if given.is_dir():
+        return given.resolve(), str(given)
+    if given != DEFAULT_DATA:
+        raise UserError(f"{given} is {'not a folder' if given.exists() else 'missing'}")
+    made = bench.scratch / "data"
+    run(bench, sys.executable, "prepare_data.py", "--builtin", made)
+    return made, f"built-in ({given} is missing)"
 
 
 def say(text: str) -> None:
@@ -560,15 +548,16 @@ def main() -> None:
     config = parse_config(Config, __doc__)
     names = chosen_rows(config.only)
     found = machine()
-    if found["load"] > 0.5:
-        say(f"bench: warning: the machine is busy (load {found['load']}), so these timings are not to be relied upon")
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         scratch = Path(folder)
-        data, described_data = find_data(config, scratch)
         path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
         torch_home = str(Path(torch.hub.get_dir()).parent)  # Inception's weights stay where they are
         environment = os.environ | {"PATH": path, "XDG_CACHE_HOME": str(scratch / "cache"), "TORCH_HOME": torch_home}
-        bench = Bench(config, data, scratch, environment)
+        bench = Bench(config, config.data, scratch, environment)
+        data, described_data = find_data(bench)
+        bench = bench._replace(data=data)
+        if found["load"] > 0.5:
+            say(f"warning: the machine is busy (load {found['load']}), so these timings are not to be relied upon")
         content = {"machine": found, "data": described_data, "config": to_json(config), "peak": {}, "rows": {}}
 
         def peak(dtype: str) -> float:
