@@ -36,6 +36,7 @@ from PIL import Image
 from common.config import UserError, option, parse_config, run_script, to_json
 from common.data import list_images
 from common.device import has_fast_bf16, pick_device
+from common.files import refuse_others
 from experiments.runs import ROOT, table, write_results
 from models.diffusion import TIMESTEPS
 
@@ -52,7 +53,7 @@ class Config:
     results: Path = option(ROOT / "results" / "bench.json", "file to write")
     only: str = option("", "some of the rows, for example dcgan,fid; without it all")
     repeats: int = option(3, "measurements of each side", low=1, high=100)
-    images: int = option(0, "training images measured in a process, 0 = each trainer's own number", low=0)
+    images: int = option(0, "training images measured in a process, 0 = as many as each trainer needs", low=0)
     faces: int = option(1000, "faces to draw", low=1)
     per_class: int = option(100, "digits of each class to draw", low=1)
     labels: int = option(2000, "images to label", low=1)
@@ -67,7 +68,7 @@ class Bench(NamedTuple):
 
     config: Config
     data: Path
-    scratch: Path
+    scratch: Path  # of one row
     environment: dict[str, str]
 
 
@@ -190,7 +191,9 @@ def training_row(bench: Bench, name: str) -> Row:
         options = ("--batch-size", spec.batch_size, "--images", spec.batch_size * log_every * (1 + lines))
         options += ("--log-every", log_every, *NEVER, *recipes[arm], *data)
         _, found = run(bench, sys.executable, spec.script, "--run-dir", run_dir, *options)
-        return {"images/s": logged_rate(run_dir / "metrics.jsonl"), "MB": found["MB"]}
+        rate = logged_rate(run_dir / "metrics.jsonl")
+        shutil.rmtree(run_dir)  # hundreds of megabytes
+        return {"images/s": rate, "MB": found["MB"]}
 
     def plain() -> Values:
         steps = max(1, budget // spec.batch_size) if budget else spec.plain_steps
@@ -254,8 +257,7 @@ def digits_row(bench: Bench, per_class: int) -> Row:
         batch_size = min(DIGITS_AT_ONCE, count)
         options = ("--batch-size", batch_size, "--steps", bench.config.sampler_steps)
         found = run_module(bench, "plain_p2", "--part", "digits", "--out-dir", fresh(bench, "digits"), *options)
-        batches = math.ceil(count / batch_size)
-        total = extrapolated(found["s"], found["step"], found["steps"], found["save"], batches)
+        total = extrapolated(found["s"], found["step"], found["steps"], found["save"], count / batch_size)
         return found | {"s": total, "measured_s": found["s"]}
 
     def flops() -> float:
@@ -322,18 +324,19 @@ def fid_row(bench: Bench) -> Row:
     return Row({"plain": plain, "ours": ours}, lines, {})
 
 
-def start_rows(bench: Bench) -> dict[str, Row]:
-    """Seconds until the first output: wrappers asked for the least, beside the time that PyTorch takes to import."""
+def start_row(bench: Bench, problem: int) -> Row:
+    """Seconds until the first output: a wrapper asked for the least, beside the time that PyTorch takes to import."""
 
     def floor() -> Values:
         return run(bench, sys.executable, "-c", "import torch")[1]
 
-    rows = {"start-1": faces_row(bench, 1), "start-2": digits_row(bench, 1), "start-3": labels_row(bench, 1)}
-    what = ("the first face", "the first digit of each class", "the first label")
-    return {
-        name: Row(row.arms | {"import torch": floor}, [Line(f"hw2_{n}.sh, until {first}", "s")], {})
-        for n, ((name, row), first) in enumerate(zip(rows.items(), what, strict=True), 1)
-    }
+    least, first = {
+        1: (faces_row, "the first face"),
+        2: (digits_row, "the first digit of each class (plain: extrapolated)"),
+        3: (labels_row, "the first label"),
+    }[problem]
+    arms = least(bench, 1).arms | {"import torch": floor}
+    return Row(arms, [Line(f"hw2_{problem}.sh, until {first}", "s")], {})
 
 
 def write_synthetic(folder: Path, count: int, size: int = 64) -> None:
@@ -381,19 +384,21 @@ def growth(small: dict[str, Any], large: dict[str, Any], ratio: float, images: i
     return {"exponent": exponent, "bytes_per_image": 1e6 * (memory[1] - memory[0]) / images}
 
 
-def rows_of(bench: Bench, names: list[str]) -> dict[str, Callable[[], Row]]:
-    """The rows by name, each made when its turn comes."""
+def make_row(bench: Bench, name: str) -> Row:
+    """The row of that name, one of ROWS, and the images that it needs."""
     config = bench.config
-    rows: dict[str, Callable[[], Row]] = {name: lambda name=name: training_row(bench, name) for name in TRAININGS}
-    rows |= {
-        "faces": lambda: faces_row(bench, config.faces),
-        "digits": lambda: digits_row(bench, config.per_class),
-        "labels": lambda: labels_row(bench, config.labels),
-        "fid": lambda: fid_row(bench),
-    }
-    rows |= {f"start-{n}": lambda n=n: start_rows(bench)[f"start-{n}"] for n in (1, 2, 3)}
-    rows |= {f"loading-{scale}": lambda scale=scale: loading_row(bench, scale) for scale in (1, 10, 100)}
-    return {name: rows[name] for name in names}
+    if name in TRAININGS:
+        return training_row(bench, name)
+    if name == "faces":
+        return faces_row(bench, config.faces)
+    if name == "digits":
+        return digits_row(bench, config.per_class)
+    if name == "labels":
+        return labels_row(bench, config.labels)
+    if name == "fid":
+        return fid_row(bench)
+    kind, which = name.split("-")
+    return start_row(bench, int(which)) if kind == "start" else loading_row(bench, int(which))
 
 
 ROWS = [*TRAININGS, "faces", "digits", "labels", "fid", "start-1", "start-2", "start-3"]
@@ -547,6 +552,7 @@ def say(text: str) -> None:
 def main() -> None:
     config = parse_config(Config, __doc__)
     names = chosen_rows(config.only)
+    refuse_others(config.results)
     found = machine()
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         scratch = Path(folder)
@@ -567,10 +573,13 @@ def main() -> None:
                 content["peak"][dtype] = max(runs)
             return content["peak"][dtype]
 
-        for name, make in rows_of(bench, names).items():
+        for name in names:
             say(f"== {name}")
-            row = make()
+            here = bench._replace(scratch=scratch / name)
+            here.scratch.mkdir()
+            row = make_row(here, name)
             content["rows"][name] = finished(row, alternate(row.arms, config.repeats, say), peak)
+            shutil.rmtree(here.scratch)
             small, large = (content["rows"].get(f"loading-{scale}") for scale in (10, 100))
             if small and large:
                 further = 90 * config.loading_images
