@@ -66,7 +66,7 @@ def synchronize(device: torch.device) -> None:
 
 
 def matrix_peak(dtype: torch.dtype, device: torch.device, seconds: float, sizes: tuple[int, ...] = SIZES) -> float:
-    """FLOP/s of the fastest single product of square matrices; each size is tried for `seconds`, three times at least.
+    """FLOP/s of the fastest single product of square matrices; each size is tried for `seconds`, at least once.
 
     Of n x n matrices a product is 2 n^3 FLOPs.
     """
@@ -74,7 +74,7 @@ def matrix_peak(dtype: torch.dtype, device: torch.device, seconds: float, sizes:
     for size in sizes:
         first, second = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
         end, products = time.perf_counter() + seconds, 0
-        while products < 3 or time.perf_counter() < end:
+        while not products or time.perf_counter() < end:
             synchronize(device)
             start = time.perf_counter()
             torch.mm(first, second if products % 2 else second.T)

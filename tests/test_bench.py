@@ -80,6 +80,17 @@ def test_the_built_in_data_stand_for_missing_ones_and_this_is_said(tmp_path, mon
     assert bench.find_data(known) == (tmp_path / "hw2_data", "hw2_data") and len(made) == 1
 
 
+def test_released_recipes_are_measured_over_whole_periods():
+    for spec in bench.TRAININGS.values():
+        log_every, lines = spec.released or (spec.log_every, spec.lines)
+        assert log_every * lines % spec.every == 0
+        source = (bench.ROOT / spec.script).read_text()
+        assert f"batch_size: int = option({spec.batch_size}, " in source  # ours at its own batch size
+    assert (
+        f"r1_every: int = option({bench.TRAININGS['dcgan'].every}, " in (bench.ROOT / "p1_dcgan_train.py").read_text()
+    )
+
+
 def test_sides_are_measured_in_turn():
     turns, said = [], []
 
