@@ -21,6 +21,7 @@ import math
 import os
 import platform
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -121,20 +122,26 @@ def run(bench: Bench, *command: object, environment: dict[str, str] | None = Non
     Raises UserError, with the last line of stderr, if it fails.
     """
     words, result = [str(word) for word in command], fresh(bench, "result.json")
-    launched = subprocess.run(
+    launched = subprocess.Popen(
         [sys.executable, ROOT / "benchmarks" / "launch.py", result, *words],
-        check=False,
         cwd=ROOT,
         env=environment or bench.environment,
         stdin=subprocess.DEVNULL,
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
         errors="replace",
+        start_new_session=True,
     )
+    try:
+        output, errors = launched.communicate()
+    except BaseException:  # Ctrl-C: what it started must not go on
+        os.killpg(launched.pid, signal.SIGKILL)
+        raise
     if launched.returncode:
-        said = launched.stderr.strip().splitlines() or ["it said nothing"]
+        said = errors.strip().splitlines() or ["it said nothing"]
         raise UserError(f"{' '.join(words)} failed with exit code {launched.returncode}: {said[-1]}")
-    return launched.stdout, json.loads(result.read_text())
+    return output, json.loads(result.read_text())
 
 
 def run_module(bench: Bench, module: str, *arguments: object, environment: dict[str, str] | None = None) -> Values:

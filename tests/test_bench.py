@@ -2,7 +2,9 @@
 
 import json
 import os
+import subprocess
 import sys
+import time
 
 import pytest
 import torch
@@ -150,6 +152,31 @@ def test_peak_memory_is_the_command_s_own(environment, tmp_path):
     assert small[1]["MB"] < 50 and large[1]["MB"] - small[1]["MB"] == pytest.approx((199 << 20) / 1e6, abs=5)
     with pytest.raises(UserError, match="failed with exit code 3: no more"):
         bench.run(*arguments, "import sys; print('no more', file=sys.stderr); sys.exit(3)")
+
+
+def is_running(pid):
+    """Whether there is such a process, one that has ended but nobody has asked about not counted."""
+    found = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], check=False, capture_output=True, text=True)
+    return found.stdout.strip()[:1] not in ("", "Z")
+
+
+def test_an_interrupted_benchmark_leaves_no_process(environment, tmp_path, monkeypatch):
+    started = tmp_path / "started"
+
+    def interrupted(process):
+        while not started.exists() or not started.read_text():
+            time.sleep(0.02)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(bench.subprocess.Popen, "communicate", interrupted)
+    code = f"import os, time; open({str(started)!r}, 'w').write(str(os.getpid())); time.sleep(60)"
+    with pytest.raises(KeyboardInterrupt):
+        bench.run(bench.Bench(bench.Config(), tmp_path, tmp_path, environment), sys.executable, "-c", code)
+    monkeypatch.undo()
+    end = time.monotonic() + 10
+    while is_running(int(started.read_text())):
+        assert time.monotonic() < end
+        time.sleep(0.02)
 
 
 def test_flops_are_those_of_the_closed_form():
