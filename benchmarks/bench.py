@@ -250,8 +250,9 @@ def faces_row(bench: Bench, count: int) -> Row:
         return run_module(bench, "plain_p1", "--part", "faces", "--count", count, "--out-dir", fresh(bench, "faces"))
 
     def flops() -> float:
-        # 50 at once, whatever the number.
-        return script_flops(bench, ("p1_inference.py", fresh(bench, "faces"), "--count", 50))[0] / 50
+        # 50 at once, the last ones padded to as many.
+        flops = script_flops(bench, ("p1_inference.py", fresh(bench, "faces"), "--count", 50))[0]
+        return flops * math.ceil(count / 50) / count
 
     return Row({"plain": plain, "ours": ours}, [Line(f"{count:,} faces", "s")], {"ours": flops}, "float32", count)
 
@@ -270,8 +271,9 @@ def digits_row(bench: Bench, per_class: int) -> Row:
         return found | {"s": total, "measured_s": found["s"]}
 
     def flops() -> float:
-        # 100 at once, whatever the number.
-        return script_flops(bench, ("p2_inference.py", fresh(bench, "digits"), "--per-class", 10))[0] / 100
+        # 100 at once, the last ones padded to as many.
+        flops = script_flops(bench, ("p2_inference.py", fresh(bench, "digits"), "--per-class", 10))[0]
+        return flops * math.ceil(count / 100) / count
 
     title = f"{count:,} digits (plain: extrapolated from {bench.config.sampler_steps} steps)"
     return Row({"plain": plain, "ours": ours}, [Line(title, "s")], {"ours": flops}, fast_dtype(), count, 2)
@@ -573,7 +575,8 @@ def main() -> None:
         bench = bench._replace(data=data)
         if found["load"] > 0.5:
             say(f"warning: the machine is busy (load {found['load']}), so these timings are not to be relied upon")
-        content = {"machine": found, "data": described_data, "config": to_json(config), "peak": {}, "rows": {}}
+        budgets = {name: value for name, value in to_json(config).items() if name not in ("data", "results")}
+        content = {"machine": found, "data": described_data, "config": budgets, "peak": {}, "rows": {}}
 
         def peak(dtype: str) -> float:
             if dtype not in content["peak"]:

@@ -24,6 +24,7 @@ def test_a_row_is_measured_and_shown(inside, builtin, tmp_path, monkeypatch):
     code, output, errors = inside("benchmarks.bench", *options, "--results", file)
     assert code == 0, errors
     content = json.loads(file.read_text())
+    assert str(tmp_path) not in file.read_text()  # nor where the file was written
     assert content["data"] == str(builtin) and f"Data: {builtin}. 1 measurements" in output
     assert content["machine"]["torch"] == torch.__version__ and content["machine"]["threads"] >= 1
     faces = content["rows"]["faces"]
@@ -33,7 +34,7 @@ def test_a_row_is_measured_and_shown(inside, builtin, tmp_path, monkeypatch):
     limit = line["limit"]
     # The generator's five transposed convolutions: 2 x inputs x outputs x 16 at every input pixel.
     layers = ((100, 1024, 1), (1024, 512, 4), (512, 256, 8), (256, 128, 16), (128, 3, 32))
-    flops = sum(2 * i * o * 16 * side**2 for i, o, side in layers)
+    flops = 50 * sum(2 * i * o * 16 * side**2 for i, o, side in layers)  # one face, padded to 50
     assert limit["flops_per_image"] == flops and limit["flops_per_second"] == pytest.approx(flops / line["ours"])
     assert limit["peak_flops_per_second"] == content["peak"]["float32"] > limit["flops_per_second"]
     assert limit["share"] == pytest.approx(limit["flops_per_second"] / content["peak"]["float32"])
