@@ -1,5 +1,6 @@
 # make demo   run everything a grader runs, score it, and leave sheets to look at in demo/
 # make test   run the tests
+# make bench  measure every path beside a plain reference of it (half an hour; ARGS="--only fid" for less)
 # make torture   kill trainings at random moments (KILLS=20, SEED=0) and see that nothing is lost
 # make lint   check style
 # Each makes the environment .venv first if it is missing or older than the requirements.
@@ -7,7 +8,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
-.PHONY: demo env lint test torture
+.PHONY: bench demo env lint test torture
 
 PYTHON ?= python3
 # Two processes of one thread each: with more threads than cores they wait for one another.
@@ -45,6 +46,10 @@ demo: env
 	python3 evaluate.py sheet demo/faces demo/faces.png
 	python3 evaluate.py sheet demo/digits demo/digits.png --count 1000 --columns 50
 	ls demo/*.png demo/data/preview/*.png
+
+bench: env
+	echo "== measuring; leave the machine alone meanwhile"
+	python3 -m benchmarks.bench $(ARGS)
 
 torture: env
 	echo "== killing trainings"

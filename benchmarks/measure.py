@@ -1,0 +1,123 @@
+"""What is measured within a process of its own: our loading and FID, plain loading, matrix products, FLOPs.
+
+    python3 -m benchmarks.measure --part load --folder DIR        # common.data.load_folder; plain-load: a DataLoader
+    python3 -m benchmarks.measure --part fid --folder DIR --real DIR
+    python3 -m benchmarks.measure --part peak --dtype bfloat16    # the best matrix product in FLOP/s
+    python3 -m benchmarks.measure --part flops --commands '[["p1_inference.py", "OUT_DIR", "--count", "50"]]'
+
+FLOPs are those of matrix products and convolutions, a multiplication and an addition counted as two, as
+torch.utils.flop_counter.FlopCounterMode counts them in a script that runs as it is.  Prints one JSON object.
+"""
+
+import contextlib
+import json
+import runpy
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.plain import loader
+from common.config import option, parse_config, run_script
+from common.data import list_images, load_folder
+from common.device import pick_device
+
+ROOT = Path(__file__).resolve().parent.parent
+SIZES = (512, 1024, 2048, 4096)
+
+
+@dataclass(frozen=True)
+class Config:
+    part: str = option("load", "what to measure", choices=("load", "plain-load", "fid", "peak", "flops"))
+    folder: Path = option(Path("hw2_data/face/train"), "images to load, or generated images of --part fid")
+    real: Path = option(Path("hw2_data/face/val"), "real images of --part fid")
+    size: int = option(64, "height and width of the images to load", low=1)
+    dtype: str = option("float32", "of --part peak", choices=("float32", "bfloat16"))
+    seconds: float = option(1.0, "for each matrix size of --part peak", low=0)
+    commands: str = option("[]", "JSON list of what --part flops runs, each a list of script and arguments")
+
+
+def seconds_to_load(config: Config) -> float:
+    """Seconds to have every image once; decoded ones that stay, or batch by batch from a DataLoader."""
+    start = time.perf_counter()
+    if config.part == "load":
+        load_folder(config.folder, config.size)
+    else:
+        for _ in loader(list_images(config.folder), 64, train=False):
+            pass
+    return time.perf_counter() - start
+
+
+def fid(config: Config) -> float:
+    from common.metrics import distances, read_faces  # needs the packages for scores
+
+    images, _ = read_faces(list_images(config.folder))
+    return distances(images, list_images(config.real), device=pick_device("auto"))["fid"]
+
+
+def synchronize(device: torch.device) -> None:
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
+
+
+def matrix_peak(dtype: torch.dtype, device: torch.device, seconds: float, sizes: tuple[int, ...] = SIZES) -> float:
+    """FLOP/s of the fastest single product of square matrices; each size is tried for `seconds`, at least once.
+
+    Of n x n matrices a product is 2 n^3 FLOPs.
+    """
+    best = 0.0
+    for size in sizes:
+        first, second = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+        end, products = time.perf_counter() + seconds, 0
+        while not products or time.perf_counter() < end:
+            synchronize(device)
+            start = time.perf_counter()
+            torch.mm(first, second if products % 2 else second.T)
+            synchronize(device)
+            best = max(best, 2 * size**3 / (time.perf_counter() - start))
+            products += 1
+    return best
+
+
+class NoModules(contextlib.nullcontext):
+    """Takes the place of FlopCounterMode's module hooks, which fail within torch.autograd.grad (gradient penalties)."""
+
+    parents = frozenset({"Global"})
+
+
+def count_flops(function: Callable[[], Any]) -> int:
+    """FLOPs of the matrix products and convolutions, forward and backward, that `function` calls."""
+    counter = FlopCounterMode(display=False)
+    counter.mod_tracker = NoModules()
+    with counter:
+        function()
+    return counter.get_total_flops()
+
+
+def script_flops(command: list[str]) -> int:
+    """FLOPs of a script of the repository, run within this process as `python3 SCRIPT ARGUMENTS` would."""
+    sys.argv = [str(ROOT / command[0]), *command[1:]]
+    with contextlib.redirect_stdout(sys.stderr):
+        return count_flops(lambda: runpy.run_path(sys.argv[0], run_name="__main__"))
+
+
+def main() -> None:
+    config = parse_config(Config, __doc__)
+    if config.part == "fid":
+        found = {"FID": fid(config)}
+    elif config.part == "peak":
+        found = {"FLOP/s": matrix_peak(getattr(torch, config.dtype), pick_device("auto"), config.seconds)}
+    elif config.part == "flops":
+        found = {"FLOPs": [script_flops(command) for command in json.loads(config.commands)]}
+    else:
+        found = {"s": seconds_to_load(config)}
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    run_script(main)
