@@ -62,7 +62,8 @@ def learning_rate(config: Config, step: int, steps: int) -> float:
 
 def main() -> None:
     config = parse_config(Config, __doc__)
-    device, part = pick_device(config.device), join(config.batch_size)
+    device = pick_device(config.device)
+    part = join(device, config.batch_size)
     digits, labels = load_digits(config.data, "train")
     run = Run(config, fingerprint(digits, labels), part)
 

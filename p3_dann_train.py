@@ -124,7 +124,8 @@ def main() -> None:
     config = parse_config(Config, __doc__, presets=RECIPES)
     if config.zoom_low > config.zoom_high:
         raise UserError(f"--zoom-low {config.zoom_low} is above --zoom-high {config.zoom_high}")
-    device, part = pick_device(config.device), join(config.batch_size)
+    device = pick_device(config.device)
+    part = join(device, config.batch_size)
     labelled = config.target if config.method == "target" else config.source
     digits, labels = load_digits(labelled, "train")
     target = load_unlabelled_digits(config.target, "train")

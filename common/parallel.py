@@ -38,7 +38,7 @@ def _collect(function: Callable, values: Any, *arguments: Any) -> Any:
     try:
         function(values, *arguments)
     except RuntimeError as error:  # its connection is closed, or TIMEOUT has passed
-        reason = str(error).splitlines()[0]
+        reason = str(error).split("] ", 1)[-1].split(". ")[0].splitlines()[0]
         raise UserError(f"another process of this training ended or hangs, continue with --resume ({reason})") from None
     return values
 
@@ -121,14 +121,15 @@ def _batch_norm(norm: nn.BatchNorm2d, part: Part, x: Tensor) -> Tensor:
 ALONE = Part(1, slice(0, 1))  # of a training that is not made for several processes
 
 
-def join(batch_size: int) -> Part:
+def join(device: torch.device, batch_size: int) -> Part:
     """This process's part of batches of `batch_size` images; waits for the other processes if torchrun started it."""
     count = processes()
     if count == 1:
         return Part(batch_size, slice(0, batch_size))
     if batch_size < count:
         raise UserError(f"--batch-size {batch_size} is smaller than the number of processes, {count}")
-    _collect(dist.init_process_group, None, None, TIMEOUT)  # gloo for what is on the CPU, nccl for CUDA ...
+    backends = {"cpu": "gloo", device.type: dist.get_default_backend_for_device(device)}  # nccl for CUDA
+    _collect(dist.init_process_group, ",".join(map(":".join, backends.items())), None, TIMEOUT)
     rank = int(os.environ["RANK"])
     rows = slice(rank * batch_size // count, (rank + 1) * batch_size // count)
     return Part(batch_size, rows, (rows.stop - rows.start) / batch_size, rank == 0)

@@ -105,7 +105,7 @@ class Run:
         atomic_write(file, "".join(kept).encode())
 
     def _stop(self, number: int, frame: Any) -> None:
-        if self.asked and self.part.alone:  # torchrun passes on what the terminal has sent to all already
+        if self.asked and self.part.alone:  # torchrun may send several
             raise KeyboardInterrupt
         self.asked = number
 
