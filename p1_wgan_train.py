@@ -90,7 +90,7 @@ def gradient_penalty(critic: Critic, real: torch.Tensor, fake: torch.Tensor, sha
 def main() -> None:
     config = parse_config(Config, __doc__, presets={"original": ORIGINAL})
     device = pick_device(config.device)
-    part = join(device, config.batch_size)
+    part = join(device, config.batch_size)  # of every batch: all of it, unless torchrun started several processes
     if config.score_every and not config.held_out:
         raise UserError("--score-every needs faces to compare with, give --held-out too")
     faces, paths = load_folder(config.data, 64), list_images(config.data)

@@ -63,7 +63,7 @@ def learning_rate(config: Config, step: int, steps: int) -> float:
 def main() -> None:
     config = parse_config(Config, __doc__)
     device = pick_device(config.device)
-    part = join(device, config.batch_size)
+    part = join(device, config.batch_size)  # of every batch: all of it, unless torchrun started several processes
     digits, labels = load_digits(config.data, "train")
     run = Run(config, fingerprint(digits, labels), part)
 

@@ -125,7 +125,7 @@ def main() -> None:
     if config.zoom_low > config.zoom_high:
         raise UserError(f"--zoom-low {config.zoom_low} is above --zoom-high {config.zoom_high}")
     device = pick_device(config.device)
-    part = join(device, config.batch_size)
+    part = join(device, config.batch_size)  # of every batch: all of it, unless torchrun started several processes
     labelled = config.target if config.method == "target" else config.source
     digits, labels = load_digits(labelled, "train")
     target = load_unlabelled_digits(config.target, "train")

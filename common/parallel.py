@@ -102,7 +102,7 @@ class Part:
 
 
 def _batch_norm(norm: nn.BatchNorm2d, part: Part, x: Tensor) -> Tensor:
-    """nn.SyncBatchNorm for every device, and twice differentiable."""
+    """What nn.SyncBatchNorm is, but on every device and twice differentiable."""
     if not norm.training:
         return type(norm).forward(norm, x)
     variance, mean = (moment.double() for moment in torch.var_mean(x.float(), (0, 2, 3), correction=0))

@@ -182,8 +182,10 @@ def test_a_process_that_hangs(together, scratch):  # noqa: F811
         assert "another process of this training ended or hangs, continue with --resume (" in reason
         assert torch.load(scratch / "checkpoint.pt", weights_only=True)["step"] >= 2
     finally:
-        processes[1].kill()
-        processes[1].communicate()
+        for process in processes:
+            if process.poll() is None:
+                process.kill()
+            process.communicate()
 
 
 def test_processes_that_disagree(together, whole, scratch):  # noqa: F811
