@@ -30,6 +30,7 @@ from common.data import batch_indices, fingerprint, list_images, load_folder
 from common.device import autocast, generator, pick_device
 from common.ema import make_ema, update_ema
 from common.gan import hold_out, overfitting, real_batch, sample_scores, sample_sheet, with_fresh_batch_norm
+from common.parallel import join
 from common.run import Run
 from models.dcgan import LATENT_SIZE, Discriminator, Generator, initialize_weights
 
@@ -82,12 +83,13 @@ def r1_penalty(discriminator: Discriminator, real: torch.Tensor) -> torch.Tensor
 def main() -> None:
     config = parse_config(Config, __doc__, presets={"original": ORIGINAL})
     device = pick_device(config.device)
+    part = join(device, config.batch_size)  # of every batch: all of it, unless torchrun started several processes
     if config.score_every and not config.held_out:
         raise UserError("--score-every needs faces to compare with, give --held-out too")
     faces, paths = load_folder(config.data, 64), list_images(config.data)
     chosen, kept = hold_out(len(faces), config.held_out)
     faces, held_out, held_out_paths = faces[chosen], faces[kept], [paths[index] for index in kept]
-    run = Run(config, fingerprint(faces))
+    run = Run(config, fingerprint(faces), part)
 
     torch.manual_seed(config.seed)
     layout = {"device": device, "memory_format": torch.channels_last}
@@ -98,15 +100,18 @@ def main() -> None:
     optimizer_d = torch.optim.Adam(network_d.parameters(), config.learning_rate_d, (config.beta1, 0.999))
     parts = {"g": network_g, "d": network_d, "ema": ema, "optimizer_g": optimizer_g, "optimizer_d": optimizer_d}
     first_step = run.restore(parts)
+    part.synchronize(network_g, network_d)
 
     def save(step: int) -> None:
+        if not part.first:
+            return
         run.save(step, parts)
         released = with_fresh_batch_norm(ema, device)
         images = step * config.batch_size
         export_weights(run.folder / "weights.safetensors", released, method="dcgan", images=images, seed=config.seed)
 
     steps = max(1, config.images // config.batch_size)
-    progress = trange(first_step, steps, initial=first_step, total=steps, unit="step")
+    progress = trange(first_step, steps, initial=first_step, total=steps, unit="step", disable=not part.first)
     step = first_step
     for step in progress:
         images_seen = (step + 1) * config.batch_size
@@ -115,14 +120,14 @@ def main() -> None:
             optimizer.param_groups[0]["lr"] = rate * decay
         random = generator(config.seed, "step", step)
         real = real_batch(faces, batch_indices(len(faces), config.batch_size, step, config.seed), device)
-        real = flip(real, random) if config.flips else real
-        latent = torch.randn(config.batch_size, LATENT_SIZE, 1, 1, generator=random).to(device)
+        real = (flip(real, random) if config.flips else real)[part.rows]
+        latent = torch.randn(config.batch_size, LATENT_SIZE, 1, 1, generator=random)[part.rows].to(device)
 
         # Discriminator: real towards `real_label`, generated towards 0, each batch with its own BatchNorm statistics.
         with autocast(device, config.precision):
             fake = network_g(latent)
-            logits_real = network_d.logits(diff_augment(real, config.augment, random)).float()
-            logits_fake = network_d.logits(diff_augment(fake.detach(), config.augment, random)).float()
+            logits_real = network_d.logits(part.in_batch(diff_augment, real, config.augment, random)).float()
+            logits_fake = network_d.logits(part.in_batch(diff_augment, fake.detach(), config.augment, random)).float()
         target = torch.full_like(logits_real, config.real_label)
         loss_d = F.binary_cross_entropy_with_logits(logits_real, target) + F.softplus(logits_fake).mean()
         total = loss_d
@@ -130,16 +135,16 @@ def main() -> None:
             with autocast(device, config.precision):
                 total = loss_d + config.r1_every * config.r1_weight * r1_penalty(network_d, real)
         optimizer_d.zero_grad()
-        total.backward()
+        part.backward(total, network_d)
         optimizer_d.step()
 
         # Generator: the non-saturating loss, -log D(G(z)).
         network_d.requires_grad_(False)
         with autocast(device, config.precision):
-            logits = network_d.logits(diff_augment(fake, config.augment, random)).float()
+            logits = network_d.logits(part.in_batch(diff_augment, fake, config.augment, random)).float()
         loss_g = F.softplus(-logits).mean()
         optimizer_g.zero_grad()
-        loss_g.backward()
+        part.backward(loss_g, network_g)
         optimizer_g.step()
         network_d.requires_grad_(True)
         update_ema(ema, network_g, config.batch_size, images_seen, config.ema_half_life)

@@ -28,6 +28,7 @@ from common.data import batch_indices, fingerprint, list_images, load_folder
 from common.device import autocast, generator, pick_device
 from common.ema import make_ema, update_ema
 from common.gan import hold_out, overfitting, real_batch, sample_scores, sample_sheet, with_fresh_batch_norm
+from common.parallel import join
 from common.run import Run
 from models.dcgan import LATENT_SIZE, Critic, Generator, initialize_weights
 
@@ -71,9 +72,11 @@ class Config:
     resume: bool = option(False, "continue the run in --run-dir exactly where its checkpoint is", free=True)
 
 
-def gradient_penalty(critic: Critic, real: torch.Tensor, fake: torch.Tensor, random: torch.Generator) -> torch.Tensor:
-    """The mean of (|gradient| - 1)^2 on lines between real and generated images (arXiv:1704.00028), a scalar."""
-    share = torch.rand(len(real), 1, 1, 1, generator=random).to(real.device)
+def gradient_penalty(critic: Critic, real: torch.Tensor, fake: torch.Tensor, share: torch.Tensor) -> torch.Tensor:
+    """The mean of (|gradient| - 1)^2 on lines between real and generated images (arXiv:1704.00028), a scalar.
+
+    `share` (batch, 1, 1, 1), uniform in [0, 1], says where on the line.
+    """
     between = (share * real + (1 - share) * fake).detach().requires_grad_()
     norms = [module for module in critic.modules() if isinstance(module, nn.BatchNorm2d)]
     for norm in norms:
@@ -87,12 +90,13 @@ def gradient_penalty(critic: Critic, real: torch.Tensor, fake: torch.Tensor, ran
 def main() -> None:
     config = parse_config(Config, __doc__, presets={"original": ORIGINAL})
     device = pick_device(config.device)
+    part = join(device, config.batch_size)  # of every batch: all of it, unless torchrun started several processes
     if config.score_every and not config.held_out:
         raise UserError("--score-every needs faces to compare with, give --held-out too")
     faces, paths = load_folder(config.data, 64), list_images(config.data)
     chosen, kept = hold_out(len(faces), config.held_out)
     faces, held_out, held_out_paths = faces[chosen], faces[kept], [paths[index] for index in kept]
-    run = Run(config, fingerprint(faces))
+    run = Run(config, fingerprint(faces), part)
 
     torch.manual_seed(config.seed)
     layout = {"device": device, "memory_format": torch.channels_last}
@@ -107,15 +111,18 @@ def main() -> None:
         optimizer_c = torch.optim.Adam(critic.parameters(), config.learning_rate_c, (0.0, 0.9))
     parts = {"g": network_g, "critic": critic, "ema": ema, "optimizer_g": optimizer_g, "optimizer_c": optimizer_c}
     first_step = run.restore(parts)
+    part.synchronize(network_g, critic)
 
     def save(step: int) -> None:
+        if not part.first:
+            return
         run.save(step, parts)
         released = with_fresh_batch_norm(ema, device)
         images = step * config.batch_size
         export_weights(run.folder / "weights.safetensors", released, method="wgan", images=images, seed=config.seed)
 
     steps = max(1, config.images // config.batch_size)
-    progress = trange(first_step, steps, initial=first_step, total=steps, unit="step")
+    progress = trange(first_step, steps, initial=first_step, total=steps, unit="step", disable=not part.first)
     step = first_step
     for step in progress:
         images_seen = (step + 1) * config.batch_size
@@ -128,19 +135,20 @@ def main() -> None:
         for turn in range(config.critic_steps):
             order = batch_indices(len(faces), config.batch_size, step * config.critic_steps + turn, config.seed)
             real = real_batch(faces, order, device)
-            real = flip(real, random) if config.flips else real
-            latent = torch.randn(config.batch_size, LATENT_SIZE, 1, 1, generator=random).to(device)
+            real = (flip(real, random) if config.flips else real)[part.rows]
+            latent = torch.randn(config.batch_size, LATENT_SIZE, 1, 1, generator=random)[part.rows].to(device)
             with autocast(device, config.precision):
                 with torch.no_grad():
                     fake = network_g(latent).float()
-                real, fake = (diff_augment(images, config.augment, random) for images in (real, fake))
+                real, fake = (part.in_batch(diff_augment, both, config.augment, random) for both in (real, fake))
                 scores_real, scores_fake = critic.scores(real).float(), critic.scores(fake).float()
                 distance = scores_real.mean() - scores_fake.mean()
                 penalty = torch.zeros((), device=device)
                 if config.constraint == "penalty":
-                    penalty = gradient_penalty(critic, real, fake, random)
+                    share = torch.rand(config.batch_size, 1, 1, 1, generator=random)[part.rows].to(device)
+                    penalty = gradient_penalty(critic, real, fake, share)
             optimizer_c.zero_grad()
-            (config.penalty_weight * penalty - distance).backward()
+            part.backward(config.penalty_weight * penalty - distance, critic)
             optimizer_c.step()
             if config.constraint == "clip":
                 with torch.no_grad():
@@ -148,12 +156,13 @@ def main() -> None:
                         parameter.clamp_(-config.clip, config.clip)
 
         # Generator: raise the critic's score of its images.
-        latent = torch.randn(config.batch_size, LATENT_SIZE, 1, 1, generator=random).to(device)
+        latent = torch.randn(config.batch_size, LATENT_SIZE, 1, 1, generator=random)[part.rows].to(device)
         critic.requires_grad_(False)
         with autocast(device, config.precision):
-            loss_g = -critic.scores(diff_augment(network_g(latent), config.augment, random)).float().mean()
+            fake = part.in_batch(diff_augment, network_g(latent), config.augment, random)
+            loss_g = -critic.scores(fake).float().mean()
         optimizer_g.zero_grad()
-        loss_g.backward()
+        part.backward(loss_g, network_g)
         optimizer_g.step()
         critic.requires_grad_(True)
         update_ema(ema, network_g, config.batch_size, images_seen, config.ema_half_life)

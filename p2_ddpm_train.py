@@ -28,6 +28,7 @@ from common.data import batch_indices, fingerprint, load_digits, to_unit_range
 from common.device import autocast, generator, pick_device
 from common.digits import digit_sheet
 from common.ema import make_ema, update_ema
+from common.parallel import join
 from common.run import Run
 from models.ddpm import DDPM
 from models.diffusion import TIMESTEPS, add_noise, alpha_bar_schedule, one_hot, stratified_steps
@@ -64,25 +65,29 @@ def learning_rate(config: Config, step: int, steps: int) -> float:
 def main() -> None:
     config = parse_config(Config, __doc__)
     device = pick_device(config.device)
+    part = join(device, config.batch_size)  # of every batch: all of it, unless torchrun started several processes
     digits, labels = load_digits(config.data, "train")
     torch.manual_seed(config.seed)
     ddpm = DDPM().to(device=device, memory_format=torch.channels_last)
     seen_before = int(load_weights(ddpm.nn_model, Path(config.start)).get("images", 0)) if config.start else 0
-    run = Run(config, fingerprint(digits, labels))
+    run = Run(config, fingerprint(digits, labels), part)
 
     ema = make_ema(ddpm.nn_model)
     optimizer = torch.optim.Adam(ddpm.parameters(), config.learning_rate)
     parts = {"network": ddpm, "ema": ema, "optimizer": optimizer}
     first_step = run.restore(parts)
+    part.synchronize(ddpm)
 
     def save(step: int) -> None:
+        if not part.first:
+            return
         run.save(step, parts)
         images = seen_before + step * config.batch_size
         export_weights(run.folder / "weights.safetensors", ema, images=images, seed=config.seed)
 
     alpha_bar = alpha_bar_schedule()
     steps = max(1, config.images // config.batch_size)
-    progress = trange(first_step, steps, initial=first_step, total=steps, unit="step")
+    progress = trange(first_step, steps, initial=first_step, total=steps, unit="step", disable=not part.first)
     step = first_step
     for step in progress:
         images_seen = (step + 1) * config.batch_size
@@ -95,19 +100,20 @@ def main() -> None:
         dropped = torch.rand(config.batch_size, generator=random) < config.label_dropout
         context = one_hot(labels[chosen].masked_fill(dropped, -1))
         noisy = add_noise(clean, noise, alpha_bar[times])
+        noisy, noise, context, own_times = (rows[part.rows] for rows in (noisy, noise, context, times))
 
         # The loss of the homework: the mean squared error of the predicted noise.
         noisy, noise = (images.to(device, memory_format=torch.channels_last) for images in (noisy, noise))
         with autocast(device, config.precision):
-            predicted = ddpm(noisy, context.to(device), (times / TIMESTEPS).to(device)).float()
+            predicted = ddpm(noisy, context.to(device), (own_times / TIMESTEPS).to(device)).float()
         loss = ddpm.loss_mse(predicted, noise)
         optimizer.zero_grad()
-        loss.backward()
+        part.backward(loss, ddpm)
         optimizer.step()
         update_ema(ema, ddpm.nn_model, config.batch_size, images_seen, config.ema_half_life)
 
         if (step + 1) % config.log_every == 0:
-            errors = (predicted.detach() - noise).square().mean((1, 2, 3)).cpu()
+            errors = part.whole((predicted.detach() - noise).square().mean((1, 2, 3))).cpu()
             quarters = (times - 1) * 4 // TIMESTEPS
             by_quarter = {f"loss_t{q + 1}of4": errors[quarters == q].mean() for q in range(4) if (quarters == q).any()}
             values = run.log(

@@ -34,6 +34,7 @@ from common.data import batch_indices, fingerprint, load_digits, load_unlabelled
 from common.device import autocast, generator, pick_device
 from common.ema import make_ema, update_ema
 from common.images import make_grid, to_uint8
+from common.parallel import join
 from common.run import Run
 from models.dann import DANN
 
@@ -110,9 +111,8 @@ def teacher_loss(logits: Tensor, teacher: Tensor, kind: str) -> Tensor:
     return (F.cross_entropy(logits, sharpened, reduction="none") * confidence).mean()
 
 
-def balance_loss(logits: Tensor) -> Tensor:
-    """KL divergence of the uniform distribution from the batch's mean prediction; 0 if classes are equally frequent."""
-    mean = logits.softmax(1).mean(0)
+def balance_loss(mean: Tensor) -> Tensor:
+    """KL divergence of the uniform distribution from a batch's mean prediction (10,); 0 if classes are as frequent."""
     return -(mean * len(mean)).log().mean()
 
 
@@ -125,13 +125,14 @@ def main() -> None:
     if config.zoom_low > config.zoom_high:
         raise UserError(f"--zoom-low {config.zoom_low} is above --zoom-high {config.zoom_high}")
     device = pick_device(config.device)
+    part = join(device, config.batch_size)  # of every batch: all of it, unless torchrun started several processes
     labelled = config.target if config.method == "target" else config.source
     digits, labels = load_digits(labelled, "train")
     target = load_unlabelled_digits(config.target, "train")
     validation = {"val_accuracy": load_digits(labelled, "val")}
     if config.oracle and labelled != config.target:
         validation["oracle_target_accuracy"] = load_digits(config.target, "val")
-    run = Run(config, fingerprint(digits, labels, target))
+    run = Run(config, fingerprint(digits, labels, target), part)
 
     torch.manual_seed(config.seed)
     network = DANN().to(device=device, memory_format=torch.channels_last)
@@ -144,6 +145,8 @@ def main() -> None:
     views = len(VIEWS) if config.augment and config.invert else KEEPING_COLORS
 
     def save(step: int) -> None:
+        if not part.first:
+            return
         run.save(step, parts)
         notes = {name: value for name, value in asdict(config).items() if name in ("method", "recipe", "standardized")}
         notes["views"] = views  # to average over at test time
@@ -165,7 +168,7 @@ def main() -> None:
         return network_input(images, config.standardized)
 
     steps = max(1, config.images // config.batch_size)
-    progress = trange(first_step, steps, initial=first_step, total=steps, unit="step")
+    progress = trange(first_step, steps, initial=first_step, total=steps, unit="step", disable=not part.first)
     step = first_step
     for step in progress:
         images_seen = (step + 1) * config.batch_size
@@ -175,19 +178,19 @@ def main() -> None:
         random = generator(config.seed, "step", step)
         chosen = batch_indices(len(digits), config.batch_size, step, config.seed)
         inputs = view(digits[chosen], random, is_target=config.method == "target")
-        answers = labels[chosen].to(device)
+        own_inputs, answers = inputs[part.rows], labels[chosen][part.rows].to(device)
         metrics = {}
         if config.method != "dann":
             with autocast(device, config.precision):
-                logits, _ = network(inputs)
+                logits, _ = network(own_inputs)
             loss = F.cross_entropy(logits.float(), answers)
         else:
             # Both domains in one batch; the domain classifier learns to tell them apart, and through the
             # reversed gradient the features learn that it cannot.
             alpha = reversal_strength(done, config.alpha)
             raw_target = target[batch_indices(len(target), config.batch_size, step, config.seed, "target order")]
-            both = torch.cat((inputs, view(raw_target, random, is_target=True)))
-            domains = torch.arange(2, device=device).repeat_interleave(config.batch_size)
+            both = torch.cat((own_inputs, view(raw_target, random, is_target=True)[part.rows]))
+            domains = torch.arange(2, device=device).repeat_interleave(len(answers))
             with autocast(device, config.precision):
                 logits, domain_logits = network(both, alpha)
             logits, target_logits = logits.float().chunk(2)
@@ -199,15 +202,16 @@ def main() -> None:
                 # The teacher's weight rises over the first half, when its labels become good.
                 with autocast(device, config.precision), torch.no_grad():
                     seen = random_views(config.teacher_views, views, random)
-                    teacher = probabilities(ema, to_unit_range(raw_target.to(device)), config.standardized, seen)
+                    raw_target = to_unit_range(raw_target[part.rows].to(device))
+                    teacher = probabilities(ema, raw_target, config.standardized, seen)
                 loss_teacher = teacher_loss(target_logits, teacher, config.teacher_labels)
                 loss = loss + config.teacher_weight * min(1.0, 2 * done) * loss_teacher
                 metrics |= {"loss_teacher": loss_teacher, "teacher_confidence": teacher.max(1).values.mean()}
             if config.balance_weight > 0:
-                loss = loss + config.balance_weight * balance_loss(target_logits)
-            metrics["commonest_class"] = F.one_hot(target_logits.argmax(1), 10).float().mean(0).max()
+                loss = loss + config.balance_weight * balance_loss(part.mean(target_logits.softmax(1).mean(0)))
+            metrics["commonest_class"] = part.mean(F.one_hot(target_logits.argmax(1), 10).float().mean(0)).max()
         optimizer.zero_grad()
-        loss.backward()
+        part.backward(loss, network)
         optimizer.step()
         update_ema(ema, network, config.batch_size, images_seen, config.ema_half_life)
 

@@ -1,22 +1,44 @@
 """Device choice, bfloat16 where the hardware has it, and random numbers that do not depend on the device."""
 
 import hashlib
+import os
 
 import torch
 
 from common.config import UserError
 
 
+def processes() -> int:
+    """How many processes torchrun started, on all machines; 1 without it."""
+    return int(os.environ["WORLD_SIZE"]) if "TORCHELASTIC_RUN_ID" in os.environ else 1
+
+
 def pick_device(name: str) -> torch.device:
-    """The device called `name`, or for "auto" the accelerator if there is one, else the CPU."""
+    """The device called `name`, or for "auto" the accelerator if there is one, else the CPU.
+
+    Of several processes on a machine (torchrun) each has the accelerator of its own number.
+    """
     if name == "auto":
-        return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+        device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+        return _of_this_process(device)
     try:
         device = torch.device(name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError):
         raise UserError(f"device '{name}' is not available here, use auto or cpu") from None
-    return device
+    return _of_this_process(device)
+
+
+def _of_this_process(device: torch.device) -> torch.device:
+    if device.type == "cpu" or processes() == 1:
+        return device
+    number, count = int(os.environ["LOCAL_RANK"]), torch.accelerator.device_count()
+    if device.index is not None:
+        raise UserError(f"device '{device}' cannot serve several processes, leave its number out")
+    if int(os.environ["LOCAL_WORLD_SIZE"]) > count:
+        raise UserError(f"--nproc-per-node {os.environ['LOCAL_WORLD_SIZE']} is more than the {count} devices here")
+    torch.accelerator.set_device_index(number)
+    return torch.device(device.type, number)
 
 
 def has_fast_bf16(device: torch.device) -> bool:

@@ -21,25 +21,40 @@ from common.checkpoint import load_checkpoint, save_checkpoint
 from common.config import UserError, to_json
 from common.files import atomic_write, remove_parts
 from common.images import save_image
+from common.parallel import ALONE, Part
 
 
 class Run:
-    """A training's folder, opened once per process.
+    """A training's folder, opened once per training: of several processes (`part`) the first one writes.
 
     Holds `config.json`, `metrics.jsonl` (one object a line), `tensorboard/`, `samples/`, `log.txt` and
     `checkpoint.pt`.  `state` is the checkpoint's content when continuing, else None.  SIGTERM and Ctrl-C
-    set `stopping`, so that the loop can save and leave after its current step.
+    make `save_due` set `stopping`, so that the loop saves and leaves after its current step.
     """
 
-    def __init__(self, config: Any, data_fingerprint: str):
+    def __init__(self, config: Any, data_fingerprint: str, part: Part = ALONE):
         self.folder: Path = config.run_dir
         self.checkpoint = self.folder / "checkpoint.pt"
         self.fixed = {name: to_json(config)[name] for name in _fixed_names(config)} | {"data": data_fingerprint}
         self.defaults = to_json(type(config)())
         self.save_seconds = 60 * config.save_minutes
         self.sample_every, self.batch_size = config.sample_every, config.batch_size
-        self.stopping = 0  # the number of the signal that asked to stop
+        self.part = part
+        self.asked = self.stopping = 0  # the number of the signal that asked this process, and that all obey
         self.state: dict[str, Any] | None = None
+        if part.first:
+            self._open(config)
+        if part.of_first(self.fixed) != self.fixed:
+            raise UserError("this process was started with other options or training data than the first")
+        self.state = part.of_first(self.state)
+        step = self.state["step"] if self.state else 0
+        self._saved_at = self._logged_at = time.monotonic()
+        self._logged_step, self._logged_images = step, step * config.batch_size
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._stop)
+        self.note(f"{'continuing at' if self.state else 'starting at'} step {step}: {' '.join(sys.argv)}")
+
+    def _open(self, config: Any) -> None:
         self._lock()
         if config.resume and self.checkpoint.exists():
             self.state = load_checkpoint(self.checkpoint)
@@ -54,11 +69,6 @@ class Run:
         with self._writing():
             self._metrics = open(self.folder / "metrics.jsonl", "a", encoding="utf-8")
             self._writer = SummaryWriter(self.folder / "tensorboard", purge_step=step + 1)
-        self._saved_at = self._logged_at = time.monotonic()
-        self._logged_step, self._logged_images = step, step * config.batch_size
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._stop)
-        self.note(f"{'continuing at' if self.state else 'starting at'} step {step}: {' '.join(sys.argv)}")
 
     def _lock(self) -> None:
         try:
@@ -95,12 +105,14 @@ class Run:
         atomic_write(file, "".join(kept).encode())
 
     def _stop(self, number: int, frame: Any) -> None:
-        if self.stopping:
+        if self.asked and self.part.alone:  # torchrun may send several
             raise KeyboardInterrupt
-        self.stopping = number
+        self.asked = number
 
     def note(self, text: str) -> None:
         """Add a line with the time to `log.txt` and show it."""
+        if not self.part.first:
+            return
         tqdm.write(text, file=sys.stderr)
         with self._writing(), open(self.folder / "log.txt", "a", encoding="utf-8", errors="backslashreplace") as handle:
             handle.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
@@ -108,23 +120,29 @@ class Run:
     def log(self, step: int, images: int, metrics: dict[str, Tensor | float]) -> dict[str, float]:
         """Append metrics to `metrics.jsonl` and TensorBoard; `step` is their axis, `images` is recorded beside it.
 
-        Adds `images_per_second` since the last call.  Raises UserError if a value is not finite, so that a
-        diverged training stops with its last good checkpoint in place.
+        Of several processes each gives the means over its part of the batch.  Adds `images_per_second` since the
+        last call.  Raises UserError if a value is not finite, so that a diverged training stops with its last good
+        checkpoint in place.
         """
         values = {name: float(torch.as_tensor(value).detach()) for name, value in metrics.items()}
+        if not self.part.alone:
+            means = self.part.mean(torch.tensor(list(values.values()), dtype=torch.float64))
+            values = dict(zip(values, means.tolist(), strict=True))
         now = time.monotonic()
         values["images_per_second"] = (images - self._logged_images) / max(now - self._logged_at, 1e-9)
         self._logged_at, self._logged_images = now, images
         for name, value in values.items():
             if not math.isfinite(value):
                 raise UserError(f"{name} is {value} at step {step}: {self._diverged()}")
+        self._logged_step = step
+        if not self.part.first:
+            return values
         rounded = {name: float(f"{value:.6g}") for name, value in values.items()}
         with self._writing():
             for name, value in values.items():
                 self._writer.add_scalar(name, value, step)
             self._metrics.write(json.dumps({"step": step, "images": images, **rounded}) + "\n")
             self._metrics.flush()
-        self._logged_step = step
         return values
 
     @contextlib.contextmanager
@@ -140,12 +158,15 @@ class Run:
 
     def sample(self, step: int, images: int, sheet: Tensor) -> None:
         """Save a uint8 (3, h, w) sheet as `samples/<images seen>.png` and show it in TensorBoard."""
+        if not self.part.first:
+            return
         save_image(self.folder / "samples" / f"{images:09d}.png", sheet)
         with self._writing():
             self._writer.add_image("samples", sheet, step)
 
     def save_due(self) -> bool:
-        """Whether it is time for a checkpoint: `save_minutes` have passed, or the process was asked to stop."""
+        """Whether it is time for a checkpoint: `save_minutes` have passed, or a process was asked to stop."""
+        self.stopping = self.part.largest(self.asked)
         return bool(self.stopping) or time.monotonic() - self._saved_at >= self.save_seconds
 
     def sample_due(self, images: int) -> bool:
@@ -184,9 +205,11 @@ class Run:
 
     def close(self, step: int) -> None:
         """Finish the logs; exits with code 143 (SIGTERM) or 130 (Ctrl-C) if the process was asked to stop."""
-        with self._writing():
-            self._metrics.close()
-            self._writer.close()
+        if self.part.first:
+            with self._writing():
+                self._metrics.close()
+                self._writer.close()
+        self.part.leave()
         if self.stopping:
             self.note(f"stopped at step {step}, state saved; continue with --resume")
             sys.exit(128 + self.stopping)

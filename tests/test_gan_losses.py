@@ -67,7 +67,7 @@ def test_gradient_penalty_of_a_linear_critic():
     weight = images(1, seed=1)[0]
     critic = Linear(weight).train()
     before = critic.norm.running_var.clone()
-    penalty = p1_wgan_train.gradient_penalty(critic, images(5), images(5, seed=2), generator(0))
+    penalty = p1_wgan_train.gradient_penalty(critic, images(5), images(5, seed=2), torch.rand(5, 1, 1, 1))
     norm = weight.square().sum().sqrt()
     assert penalty.item() == pytest.approx((norm.item() - 1) ** 2)
     assert critic.norm.training and torch.equal(critic.norm.running_var, before)
@@ -79,12 +79,12 @@ def test_gradient_penalty_lies_between_real_and_generated():
     """With the critic (w . x)^2 / 2 the norm is |w . x| |w| at x = u real + (1 - u) fake, u uniform in [0, 1]."""
     weight = 0.1 * images(1, seed=1)[0]
     real, fake = images(400), images(400, seed=2)
-    penalty = p1_wgan_train.gradient_penalty(Linear(weight, square=True).train(), real, fake, generator(0)).item()
     share = torch.rand(400, 1, 1, 1, generator=generator(0))
+    penalty = p1_wgan_train.gradient_penalty(Linear(weight, square=True).train(), real, fake, share).item()
     between = share * real + (1 - share) * fake
     norms = (between * weight).sum((1, 2, 3)).abs() * weight.square().sum().sqrt()
     assert penalty == pytest.approx((norms - 1).square().mean().item(), rel=1e-5)
-    zero = p1_wgan_train.gradient_penalty(Linear(torch.zeros(3, 6, 6)).train(), real, fake, generator(0))
+    zero = p1_wgan_train.gradient_penalty(Linear(torch.zeros(3, 6, 6)).train(), real, fake, share)
     zero.backward()
     assert zero.item() == pytest.approx(1, abs=1e-5)  # no slope at all, and no NaN from its root
 
@@ -339,12 +339,11 @@ def test_teacher_loss():
 def test_balance_loss():
     """0 for equally frequent classes, whether each prediction is sure or not; log-mean of 1 / (10 mean) otherwise."""
     sure = torch.eye(10) * 40
-    assert p3_dann_train.balance_loss(sure).item() == pytest.approx(0, abs=1e-5)
-    assert p3_dann_train.balance_loss(torch.zeros(7, 10)).item() == pytest.approx(0, abs=1e-6)
-    rows = torch.tensor([[0.91] + [0.01] * 9, [0.01] * 9 + [0.91]])
+    assert p3_dann_train.balance_loss(sure.softmax(1).mean(0)).item() == pytest.approx(0, abs=1e-5)
+    assert p3_dann_train.balance_loss(torch.full((10,), 0.1)).item() == pytest.approx(0, abs=1e-6)
     mean = [0.46, 0.46] + [0.01] * 8
     expected = sum(math.log(0.1 / share) for share in mean) / 10
-    assert p3_dann_train.balance_loss(rows.log()).item() == pytest.approx(expected, rel=1e-5)
+    assert p3_dann_train.balance_loss(torch.tensor(mean)).item() == pytest.approx(expected, rel=1e-5)
 
 
 # Pixels
