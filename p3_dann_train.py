@@ -11,10 +11,11 @@ target's labels (the bounds of the homework's table).  `--recipe original` is th
 
 Beside the adversarial loss (Ganin & Lempitsky 2015) the recipes use randomised source images,
 standardised inputs, and a mean teacher (Tarvainen & Valpola 2017; French et al. 2018): the averaged
-network labels target images, and where it is sure the network must agree on an augmented view.
+network, asked about two views of each target image, gives soft labels, with which the network must agree
+on an augmented view.
 
-Expect, on two CPU cores: 10 minutes, 1 GB of memory; accuracy on val 75.1 % on SVHN (6,400 unlabelled training
-images) and 97.4 % on USPS, one seed each.
+Expect, of three seeds on val: 82.9 +- 0.8 % on SVHN (6,400 unlabelled training images) and 98.3 +- 0.2 % on USPS,
+predictions averaged over views.  A run takes 10 minutes on one core with bfloat16 units, and 1 GB of memory.
 """
 
 import math

@@ -7,8 +7,8 @@
     python3 -m experiments.p3 --part features    # coordinates of the t-SNE figures
 
 Each part trains what is not yet trained (in --runs, killed and started again at will), writes
-results/p3_<part>.json and prints a table.  With OMP_NUM_THREADS=1 and --jobs 2 on two CPU cores they take about
-TIMES hours.
+results/p3_<part>.json and prints a table.  They are 30, 48, 72 and 6 trainings of 1 to 10 minutes of one core:
+best with OMP_NUM_THREADS=1 and as many --jobs as cores.  The figures are drawn by experiments.p3_figures.
 
 The target's labels serve for the accuracies of the tables only.  What they are not used for: every network
 is the averaged one of its training's last step, and the criterion that compares rows of the ladder is

@@ -235,7 +235,7 @@ def test_every_batch_has_one_size():
     class Network(torch.nn.Module):
         def forward(self, x):
             seen.append(len(x))
-            return x.expand(-1, -1, 64, 64)[:, :3] if x.shape[2] == 1 else (x.mean((2, 3)), None)
+            return x.expand(-1, -1, 64, 64)[:, :3] if x.shape[2] == 1 else (x.new_zeros(len(x), 10), None)
 
     assert len(sample_images(Network(), latents(7), torch.device("cpu"))) == 7 and seen == [50]
     assert len(predict(Network(), torch.zeros(501, 3, 28, 28).byte(), False, torch.device("cpu"))) == 501
@@ -630,7 +630,7 @@ def score(call, *arguments: object) -> float:
 
 
 @needs_real_data
-@pytest.mark.parametrize(("domain", "least"), [("svhn", 0.70), ("usps", 0.95)])
+@pytest.mark.parametrize(("domain", "least"), [("svhn", 0.78), ("usps", 0.96)])
 def test_released_labels(domain, least, call, tmp_path):
     """The first 800 images of the held-out val."""
     with np.load(REAL / f"{domain}.npz") as arrays:
