@@ -64,7 +64,8 @@ def main() -> None:
     weights = Path(config.weights) if config.weights else HERE / "checkpoints" / f"p3_dann_{target}.safetensors"
     metadata = load_weights(network, weights)
     network.eval().to(device=device, memory_format=torch.channels_last)
-    labels = predict(network, digits, metadata["standardized"] == "True", device, int(metadata.get("views", 1))).tolist()
+    standardized, views = metadata["standardized"] == "True", int(metadata.get("views", 1))
+    labels = predict(network, digits, standardized, device, views).tolist()
 
     table = io.StringIO()
     rows = csv.writer(table, lineterminator="\n")
