@@ -7,7 +7,7 @@ Writes 0_001.png ... 9_100.png, 28x28 RGB, the first character the class.  Each 
 generators on the CPU, and batches are of one size: it is the same on every run, whatever else is drawn.
 
 The default is DPM-Solver++(2M), whose few network calls replace the 600 of `--sampler ancestral`; what the
-samplers do is in models/diffusion.py.  About a minute and a half on two CPU cores with bfloat16 units,
+samplers do is in models/diffusion.py.  About a minute and a half on two CPU cores with AMX, several without,
 1 GB of memory however many images are drawn.
 """
 
@@ -39,7 +39,7 @@ class Config:
     steps: int = option(20, "network calls per image (the ancestral sampler always takes 600)", low=1, high=TIMESTEPS)
     spacing: str = option("karras", "of the times, for dpm and ddim", choices=("karras", "quadratic", "uniform"))
     eta: float = option(0.0, "DDIM's noise, 0 = deterministic, 1 = as much as DDPM", low=0, high=1)
-    guidance_scale: float = option(1.0, "w in (1 + w) eps(class) - w eps(no class)", low=0, high=100)
+    guidance_scale: float = option(2.0, "w in (1 + w) eps(class) - w eps(no class)", low=0, high=100)
     guidance_from: float = option(0.0, "no guidance where t / T is below", low=0, high=1)
     guidance_to: float = option(1.0, "no guidance where t / T is above", low=0, high=1)
     seed: int = option(0, "of the noise", low=0)
