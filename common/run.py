@@ -6,6 +6,7 @@ import json
 import math
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import fields
@@ -66,6 +67,7 @@ class Run:
         step = self.state["step"] if self.state else 0
         self._drop_metrics_after(step)
         atomic_write(self.folder / "config.json", json.dumps(to_json(config), indent=2).encode() + b"\n")
+        threading.excepthook = _quiet_on_full_disks
         with self._writing():
             self._metrics = open(self.folder / "metrics.jsonl", "a", encoding="utf-8")
             self._writer = SummaryWriter(self.folder / "tensorboard", purge_step=step + 1)
@@ -217,3 +219,9 @@ class Run:
 
 def _fixed_names(config: Any) -> list[str]:
     return [field.name for field in fields(config) if not field.metadata["free"]]
+
+
+def _quiet_on_full_disks(failure: threading.ExceptHookArgs) -> None:
+    """TensorBoard writes in a thread of its own; what fails there is raised again by our next call of the writer."""
+    if not isinstance(failure.exc_value, OSError):
+        threading.__excepthook__(failure)
