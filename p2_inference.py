@@ -7,7 +7,7 @@ Writes 0_001.png ... 9_100.png, 28x28 RGB, the first character the class.  Each 
 generators on the CPU, and batches are of one size: it is the same on every run, whatever else is drawn.
 
 The default is DPM-Solver++(2M), whose few network calls replace the 600 of `--sampler ancestral`; what the
-samplers do is in models/diffusion.py.  About a minute and a half on two CPU cores with AMX, several without,
+samplers do is in models/diffusion.py.  About a minute and a half on two CPU cores with AMX, four without,
 1 GB of memory however many images are drawn.
 """
 
