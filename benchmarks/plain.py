@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from common.config import UserError
+from common.data import read_labels
 
 WORKERS = 2  # processes of a DataLoader, as most tutorials have
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -44,6 +45,12 @@ def endless(batches: Iterable[Any]) -> Iterator[Any]:
     """The batches, epoch after epoch."""
     while True:
         yield from batches
+
+
+def training_digits(domain: Path, batch_size: int) -> Iterator[Any]:
+    """Endless batches of the training digits of a folder with data/ and train.csv."""
+    labels = read_labels(domain / "train.csv")
+    return endless(loader([domain / "data" / name for name in labels], batch_size, list(labels.values())))
 
 
 def images_per_second(step: Callable[[], None], batch_size: int, warmup: int, steps: int) -> float:

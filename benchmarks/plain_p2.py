@@ -15,10 +15,9 @@ from pathlib import Path
 import torch
 from torch.nn import functional as F
 
-from benchmarks.plain import DEVICE, endless, images_per_second, loader, save_images
+from benchmarks.plain import DEVICE, images_per_second, save_images, training_digits
 from common.checkpoint import load_weights
 from common.config import option, parse_config, run_script
-from common.data import read_labels
 from models.ddpm import DDPM, IMAGE_SHAPE, NUM_CLASSES, ContextUnet
 
 TIMESTEPS, GUIDANCE_SCALE, LABEL_DROPOUT = 600, 1.0, 0.1
@@ -40,9 +39,7 @@ def train(config: Config) -> float:
     ddpm = DDPM().to(DEVICE)
     optimizer = torch.optim.Adam(ddpm.parameters(), 3e-4)
     alpha_bar = torch.cumprod(1 - torch.linspace(1e-4, 0.02, TIMESTEPS), 0).to(DEVICE)
-    labels = read_labels(config.data / "train.csv")
-    paths = [config.data / "data" / name for name in labels]
-    batches = endless(loader(paths, config.batch_size, list(labels.values())))
+    batches = training_digits(config.data, config.batch_size)
 
     def step() -> None:
         images, classes = (part.to(DEVICE) for part in next(batches))

@@ -15,11 +15,11 @@ from pathlib import Path
 import torch
 from torch.nn import functional as F
 
-from benchmarks.plain import DEVICE, endless, images_per_second, loader
+from benchmarks.plain import DEVICE, images_per_second, loader, training_digits
 from common.augment import standardize
 from common.checkpoint import load_weights
 from common.config import option, parse_config, run_script
-from common.data import list_images, read_labels
+from common.data import list_images
 from models.dann import DANN
 
 
@@ -40,11 +40,7 @@ def train(config: Config) -> float:
     """Labelled images a second; each comes with one of the target."""
     network = DANN().to(DEVICE)
     optimizer = torch.optim.Adam(network.parameters(), 1e-3)
-    batches = []
-    for domain in (config.source, config.target):
-        labels = read_labels(domain / "train.csv")
-        paths = [domain / "data" / name for name in labels]
-        batches.append(endless(loader(paths, config.batch_size, list(labels.values()))))
+    batches = [training_digits(domain, config.batch_size) for domain in (config.source, config.target)]
     zeros = torch.zeros(config.batch_size, dtype=torch.long, device=DEVICE)
     done = 0
 

@@ -221,3 +221,21 @@ def weights(tmp_path_factory) -> dict[str, Path]:
         files[name] = folder / f"{name}.safetensors"
         export_weights(files[name], network, standardized=True, views=18)
     return files
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """A function that makes a file system with the given options of mount, or gives it others."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+
+    def make(options: str) -> Path:
+        options = f"remount,{options}" if folder.is_mount() else options
+        command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
+        if not shutil.which("mount") or subprocess.run(command, check=False, capture_output=True).returncode:
+            pytest.skip("mounting a file system is not allowed here")
+        return folder
+
+    yield make
+    if folder.is_mount():
+        subprocess.run(["umount", str(folder)], check=True)

@@ -356,23 +356,6 @@ def test_letters_of_no_encoding(call, weights, tmp_path):
     assert [path.name for path in (tmp_path / name).iterdir()] == ["0001.png"]
 
 
-@pytest.fixture
-def disk(tmp_path):
-    """A function that makes a file system with the given options of mount."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-
-    def make(options: str) -> Path:
-        command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
-        if not shutil.which("mount") or subprocess.run(command, check=False, capture_output=True).returncode:
-            pytest.skip("mounting a file system is not allowed here")
-        return folder
-
-    yield make
-    if folder.is_mount():
-        subprocess.run(["umount", str(folder)], check=True)
-
-
 def test_a_read_only_disk(disk, refused, refused_inside, digits, weights):
     folder = disk("ro")
     small = ("--count", 2, "--weights", weights["generator"])

@@ -8,7 +8,6 @@ import json
 import re
 import shutil
 import signal
-import subprocess
 import time
 from pathlib import Path
 
@@ -242,41 +241,23 @@ def test_a_run_killed_amid_a_checkpoint_continues_exactly(name, start, whole, sc
     assert_same(run, whole(name))
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """A function that makes a file system of so many bytes, and of other sizes later."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-
-    def make(size: int) -> Path:
-        options = f"size={size}" if not folder.is_mount() else f"remount,size={size}"
-        command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
-        if not shutil.which("mount") or subprocess.run(command, check=False, capture_output=True).returncode:
-            pytest.skip("mounting a file system is not allowed here")
-        return folder
-
-    yield make
-    if folder.is_mount():
-        subprocess.run(["umount", str(folder)], check=True)
-
-
-def test_a_full_disk_keeps_the_last_checkpoint(start, whole, small_disk):
+def test_a_full_disk_keeps_the_last_checkpoint(start, whole, disk):
     """One sentence; with more room the run goes on as if nothing had been."""
     size = (whole("dann") / "checkpoint.pt").stat().st_size
-    run = small_disk(int(1.5 * size) + 500_000) / "run"  # room for one checkpoint, not for two at once
+    run = disk(f"size={int(1.5 * size) + 500_000}") / "run"  # room for one checkpoint, not for two at once
     reason = refusal(start("dann", run, "--save-minutes", 0))
     assert "cannot be written" in reason
     step = torch.load(run / "checkpoint.pt", weights_only=True)["step"]
     assert 1 <= step < STEPS and not list(run.glob(".*.part"))
-    small_disk(20 * size)
+    disk(f"size={20 * size}")
     finish(start("dann", run, "--resume"))
     assert_same(run, whole("dann"))
 
 
-def test_a_disk_that_is_full_from_the_start(start, small_disk):
+def test_a_disk_that_is_full_from_the_start(start, disk):
     """Whichever of the first files fails, it is one sentence."""
     page, pages = 4096, 16
-    disk = small_disk(page * pages)
+    disk = disk(f"size={page * pages}")
     for free in range(4):
         (disk / "filler").write_bytes(bytes(page * (pages - free)))
         reason = refusal(start("source", disk / "run"))
