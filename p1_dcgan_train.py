@@ -24,7 +24,7 @@ from torch.nn import functional as F
 from tqdm import trange
 
 from common.augment import POLICIES, diff_augment, flip
-from common.checkpoint import export_weights, load_weights
+from common.checkpoint import export_weights
 from common.config import UserError, option, parse_config, run_script
 from common.data import batch_indices, fingerprint, list_images, load_folder
 from common.device import autocast, generator, pick_device
@@ -61,8 +61,6 @@ class Config:
     r1_weight: float = option(0.1, "weight of the R1 gradient penalty on real images, 0 = none", low=0)
     r1_every: int = option(16, "steps between R1 penalties (lazy regularisation)", low=1)
     ema_half_life: int = option(10_000, "half-life of the averaged generator in images, 0 = none", low=0)
-    start: str = option("", "generator's weights to start from, in place of random ones")
-    warmup_images: int = option(0, "images over which only the discriminator learns, after --start", low=0)
     held_out: int = option(0, "faces kept out of the training, to watch overfitting with", low=0)
     score_every: int = option(0, "images between FIDs against held-out faces, 0 = never", low=0, free=True)
     score_count: int = option(1000, "samples behind each of these FIDs", low=2, free=True)
@@ -97,7 +95,6 @@ def main() -> None:
     layout = {"device": device, "memory_format": torch.channels_last}
     network_g = Generator().apply(initialize_weights).to(**layout)
     network_d = Discriminator().apply(initialize_weights).to(**layout)
-    seen_before = int(load_weights(network_g, Path(config.start)).get("images", 0)) if config.start else 0
     ema = make_ema(network_g)
     optimizer_g = torch.optim.Adam(network_g.parameters(), config.learning_rate_g, (config.beta1, 0.999))
     optimizer_d = torch.optim.Adam(network_d.parameters(), config.learning_rate_d, (config.beta1, 0.999))
@@ -110,7 +107,7 @@ def main() -> None:
             return
         run.save(step, parts)
         released = with_fresh_batch_norm(ema, device)
-        images = seen_before + step * config.batch_size
+        images = step * config.batch_size
         export_weights(run.folder / "weights.safetensors", released, method="dcgan", images=images, seed=config.seed)
 
     steps = max(1, config.images // config.batch_size)
@@ -119,9 +116,8 @@ def main() -> None:
     for step in progress:
         images_seen = (step + 1) * config.batch_size
         decay = min(1.0, (1 - step / steps) / max(1 - config.decay_from, 1 / steps))
-        warm = images_seen > config.warmup_images  # before, a new discriminator would only teach the generator noise
-        optimizer_g.param_groups[0]["lr"] = config.learning_rate_g * decay * warm
-        optimizer_d.param_groups[0]["lr"] = config.learning_rate_d * decay
+        for optimizer, rate in ((optimizer_g, config.learning_rate_g), (optimizer_d, config.learning_rate_d)):
+            optimizer.param_groups[0]["lr"] = rate * decay
         random = generator(config.seed, "step", step)
         real = real_batch(faces, batch_indices(len(faces), config.batch_size, step, config.seed), device)
         real = (flip(real, random) if config.flips else real)[part.rows]
