@@ -106,6 +106,17 @@ def refused(call) -> Callable[..., str]:
     return run
 
 
+def exit_code(script: str, arguments: tuple[object, ...]) -> int:
+    """Run a Python script of the repository within this process."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [script, *map(str, arguments)])
+        try:
+            run_script(importlib.import_module(script.removesuffix(".py")).main)
+        except SystemExit as end:
+            return end.code or 0
+    return 0
+
+
 @pytest.fixture
 def inside(monkeypatch, capsys, environment) -> Callable[..., tuple[int, str, str]]:
     """A function that runs a Python script within this process: its exit code, stdout and stderr.
@@ -116,14 +127,8 @@ def inside(monkeypatch, capsys, environment) -> Callable[..., tuple[int, str, st
 
     def run(script: str, *arguments: object, cwd: Path = ROOT) -> tuple[int, str, str]:
         monkeypatch.chdir(cwd)
-        monkeypatch.setattr(sys, "argv", [script, *map(str, arguments)])
         capsys.readouterr()
-        try:
-            run_script(importlib.import_module(script.removesuffix(".py")).main)
-            code = 0
-        except SystemExit as end:
-            code = end.code or 0
-        return code, *capsys.readouterr()
+        return exit_code(script, arguments), *capsys.readouterr()
 
     return run
 
@@ -156,18 +161,7 @@ def run_with_torchvision() -> Callable[..., subprocess.CompletedProcess[str]]:
 @pytest.fixture(scope="session")
 def prepare() -> Callable[..., int]:
     """A function that runs prepare_data.py in this process and returns its exit code."""
-    import prepare_data
-
-    def run(*arguments: object) -> int:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(sys, "argv", ["prepare_data.py", *map(str, arguments)])
-            try:
-                run_script(prepare_data.main)
-            except SystemExit as end:
-                return end.code
-        return 0
-
-    return run
+    return lambda *arguments: exit_code("prepare_data.py", arguments)
 
 
 @pytest.fixture(scope="session")
