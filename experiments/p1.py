@@ -3,14 +3,16 @@
     python3 -m experiments.p1 --part dcgan      # short trainings of A, one ingredient more in each row
     python3 -m experiments.p1 --part wgan       # short trainings of B
     python3 -m experiments.p1 --part lesson     # real images normalised as for ImageNet: the discriminator wins
+    python3 -m experiments.p1 --part curve      # FID over the trainings in --run-a and --run-b, which log it
     python3 -m experiments.p1 --part figures    # interpolation, nearest training faces, failures, training as a GIF
 
 A row's score is FID (and KID) of 1,000 samples against 2,000 training faces that were held out, after
 --images images; val chooses nothing.  Each part trains what is not yet trained (in --runs, killed and
-started again at will), writes results/p1_<part>.json and prints a table.  The parts take about 2.5, 4, 0.2
-and 0.1 hours on two CPU cores.
+started again at will), writes results/p1_<part>.json and prints a table.  The parts take about 2.5, 4, 0.2,
+0 and 0.1 hours on two CPU cores.
 """
 
+import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +24,7 @@ from PIL import Image
 from torch import Tensor
 
 import p1_dcgan_train
-from common.checkpoint import load_weights
+from common.checkpoint import load_checkpoint, load_weights
 from common.config import UserError, option, parse_config, run_script
 from common.data import decode_image, list_images, load_folder, to_unit_range
 from common.gan import latents, sample_images
@@ -65,12 +67,14 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class Config:
-    part: str = option("dcgan", "what to measure or make", choices=("dcgan", "wgan", "lesson", "figures"))
+    part: str = option("dcgan", "what to measure or make", choices=("dcgan", "wgan", "lesson", "curve", "figures"))
     data: Path = option(Path("hw2_data/face/train"), "folder of training faces")
     runs: Path = option(Path("runs/p1"), "folder of the trainings")
     results: Path = option(RESULTS, "folder of the result files")
     weights: Path = option(ROOT / "checkpoints" / "p1_dcgan.safetensors", "generator of the figures")
-    samples: Path = option(Path("runs/dcgan/samples"), "the sheets of a training, for the GIF")
+    weights_b: Path = option(Path("runs/wgan/weights.safetensors"), "generator of method B, shown if it is there")
+    run_a: Path = option(Path("runs/dcgan"), "training of method A: its curve, and its sheets as a GIF")
+    run_b: Path = option(Path("runs/wgan"), "training of method B: its curve, if it is there")
     images: int = option(64_000, "length of each short training in images", low=1)
     held_out: int = option(HELD_OUT, "faces held out for the scores", low=2)
     count: int = option(1000, "samples behind each score", low=2)
@@ -132,6 +136,32 @@ def lesson(config: Config) -> dict[str, Any]:
     return content
 
 
+def curve(run_dir: Path) -> dict[str, Any]:
+    """What a training logged of its samples and of overfitting, each as [images seen, value] pairs.
+
+    Images that the network of `--start` had seen before are counted too.  Raises UserError if no FID was logged.
+    """
+    notes = load_weights(Generator(), run_dir / "weights.safetensors")
+    settings = json.loads((run_dir / "config.json").read_text(encoding="utf-8"))
+    step = load_checkpoint(run_dir / "checkpoint.pt")["step"]  # the weights are of this step, which no metric may be
+    before = int(notes["images"]) - step * settings["batch_size"]
+    lines = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    content: dict[str, Any] = {name: settings[name] for name in ("held_out", "score_count", "batch_size")}
+    content["started_from"] = before
+    for shown, name in (
+        ("fid", "fid"),
+        ("kid_x1000", "kid_x1000"),
+        ("train", "s_train"),
+        ("held_out_faces", "s_held_out"),
+    ):
+        content[shown] = [
+            [before + line["images"], line[found]] for line in lines for found in line if found.endswith(name)
+        ]
+    if not content["fid"]:
+        raise UserError(f"{run_dir} logged no FID, train with --held-out 1000 --score-every 25000")
+    return content
+
+
 def slerp(first: Tensor, second: Tensor, count: int) -> Tensor:
     """`count` latents (count, 100, 1, 1) on the great circle from one (100, 1, 1) to another, ends included."""
     angle = torch.acos((first / first.norm() * second / second.norm()).sum().clamp(-1, 1))
@@ -146,12 +176,19 @@ def nearest_faces(images: Tensor, others: Tensor, count: int) -> Tensor:
 
 
 def figures(config: Config) -> None:
-    """Write the sheets of the report."""
+    """Write the sheets of the report, and p1_figures.json: what they show."""
     generator = Generator()
-    load_weights(generator, config.weights)
+    content: dict[str, Any] = {"trained_images": int(load_weights(generator, config.weights)["images"])}
     generator.eval()
     faces = sample_images(generator, latents(config.count), CPU)
     save_image(config.results / "p1_first32.png", make_grid(faces[:32], 8))
+    if config.weights_b.is_file():
+        generator_b = Generator()
+        content["trained_images_b"] = int(load_weights(generator_b, config.weights_b)["images"])
+        faces_b = sample_images(generator_b.eval(), latents(32), CPU)
+        save_image(config.results / "p1_first32_b.png", make_grid(faces_b, 8))
+    else:
+        print(f"{config.weights_b} is not there, so method B is not shown", file=sys.stderr)
 
     ends = latents(8)
     strips = [sample_images(generator, slerp(ends[i], ends[i + 1], 10), CPU) for i in range(0, 8, 2)]
@@ -162,11 +199,15 @@ def figures(config: Config) -> None:
     columns = torch.cat([torch.cat((faces[i : i + 1], real[near[i]])) for i in range(8)])
     save_image(config.results / "p1_nearest.png", make_grid(columns, 5))
 
-    missed = [face for face, found in zip(faces, face_counts(faces), strict=True) if found != 1][:32]
+    missed = [face for face, found in zip(faces, face_counts(faces), strict=True) if found != 1]
     if missed:
-        save_image(config.results / "p1_missed.png", make_grid(torch.stack(missed), 8))
+        save_image(config.results / "p1_missed.png", make_grid(torch.stack(missed[:32]), 8))
+    content |= {"faces": len(faces), "missed": len(missed), "shown": len(missed[:32])}
+    write_results(config.results / "p1_figures.json", content)
 
-    sheets = list_images(config.samples)
+    if not (config.run_a / "samples").is_dir():
+        return print(f"{config.run_a / 'samples'} is not there, so there is no GIF of the training", file=sys.stderr)
+    sheets = list_images(config.run_a / "samples")
     shown = [sheets[round(i * (len(sheets) - 1) / 39)] for i in range(40)] if len(sheets) > 40 else sheets
     frames = []
     for path in shown:
@@ -182,6 +223,12 @@ def main() -> None:
     config = parse_config(Config, __doc__)
     if config.part == "figures":
         figures(config)
+    elif config.part == "curve":
+        runs = {"dcgan": config.run_a} | ({"wgan": config.run_b} if config.run_b.is_dir() else {})
+        content = {name: curve(run_dir) for name, run_dir in runs.items()}
+        write_results(config.results / "p1_curve.json", content)
+        for name, found in content.items():
+            print(f"{name}: FID {found['fid'][0][1]:.1f} at first, {found['fid'][-1][1]:.1f} at the end")
     elif config.part == "lesson":
         for name, values in lesson(config).items():
             if not values["accuracy_d"]:
