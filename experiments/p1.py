@@ -99,15 +99,22 @@ def short_trainings(config: Config) -> dict[str, Any]:
     return content
 
 
-def show(content: dict[str, Any]) -> str:
-    """The short trainings as a Markdown table: half-way and at the end."""
-    images, rows = content["images"], []
+def summary(content: dict[str, Any]) -> list[list[str]]:
+    """The short trainings as rows: name, seeds, FID half-way and at the end, KID x 1000 at the end."""
+    rows = []
     for name, row in content["rows"].items():
         half, end = (mean_and_spread([run["fid"][which] for run in row["runs"]]) for which in (0, -1))
         kid, _ = mean_and_spread([run["kid_x1000"][-1] for run in row["runs"]])
         spread = f" ± {end[1]:.1f}" if len(row["runs"]) > 1 else ""
         rows.append([name, str(len(row["runs"])), f"{half[0]:.1f}", f"{end[0]:.1f}{spread}", f"{kid:.1f}"])
-    return table(["training", "seeds", f"FID at {images // 2:,}", f"FID at {images:,}", "KID x 1000"], rows)
+    return rows
+
+
+def show(content: dict[str, Any]) -> str:
+    """The short trainings as a Markdown table."""
+    images = content["images"]
+    header = ["training", "seeds", f"FID at {images // 2:,}", f"FID at {images:,}", "KID x 1000"]
+    return table(header, summary(content))
 
 
 def imagenet_batch(images: Tensor, indices: Tensor, device: torch.device) -> Tensor:
@@ -175,6 +182,12 @@ def nearest_faces(images: Tensor, others: Tensor, count: int) -> Tensor:
     return torch.cdist(*small).topk(count, largest=False).indices
 
 
+def sharpness(images: Tensor) -> float:
+    """How much neighbouring pixels of uint8 images (n, 3, h, w) differ on average, in grey levels: low if blurred."""
+    grey = images.float().mean(1)
+    return ((grey.diff(dim=1).abs().mean() + grey.diff(dim=2).abs().mean()) / 2).item()
+
+
 def figures(config: Config) -> None:
     """Write the sheets of the report, and p1_figures.json: what they show."""
     generator = Generator()
@@ -185,8 +198,9 @@ def figures(config: Config) -> None:
     if config.weights_b.is_file():
         generator_b = Generator()
         content["trained_images_b"] = int(load_weights(generator_b, config.weights_b)["images"])
-        faces_b = sample_images(generator_b.eval(), latents(32), CPU)
-        save_image(config.results / "p1_first32_b.png", make_grid(faces_b, 8))
+        faces_b = sample_images(generator_b.eval(), latents(config.count), CPU)
+        content["sharpness_b"] = sharpness(faces_b)
+        save_image(config.results / "p1_first32_b.png", make_grid(faces_b[:32], 8))
     else:
         print(f"{config.weights_b} is not there, so method B is not shown", file=sys.stderr)
 
@@ -195,6 +209,7 @@ def figures(config: Config) -> None:
     save_image(config.results / "p1_interpolation.png", make_grid(torch.cat(strips), 10))
 
     real = load_folder(config.data, 64)
+    content |= {"sharpness": sharpness(faces), "sharpness_real": sharpness(real)}
     near = nearest_faces(faces[:8], real, 4)
     columns = torch.cat([torch.cat((faces[i : i + 1], real[near[i]])) for i in range(8)])
     save_image(config.results / "p1_nearest.png", make_grid(columns, 5))
