@@ -134,7 +134,7 @@ def draw_points(axes: Axes, points: dict[str, Any], by: str, target: str) -> Non
 
 def draw_features(content: dict[str, Any], target: str) -> Figure:
     """Four t-SNE maps of one scenario: before and after adaptation, by class and by domain."""
-    figure, grid = plt.subplots(2, 2, figsize=(6.7, 6.4), layout="constrained")
+    figure, grid = plt.subplots(2, 2, figsize=(6.7, 5.1), layout="constrained")
     for row, name in zip(grid, ("source only", "DANN"), strict=True):
         for axes, by in zip(row, ("class", "domain"), strict=True):
             draw_points(axes, content[f"{target}, {name}"], by, target)
@@ -175,11 +175,9 @@ def confusions(headline: dict[str, Any]) -> dict[str, list[list[int]]]:
     return {title: headline["digits"][judge]["confusion"] for judge, title in titles.items()}
 
 
-def draw_all(results: Path, build: Path) -> list[Path]:
-    """Draw the figures of every result file that is there; their paths."""
+def draw_all(found: dict[str, Any], build: Path) -> list[Path]:
+    """Draw the figures of the contents of result files, by the files' names without suffix; the figures' paths."""
     plt.rcParams.update(STYLE)
-    names = ("headline", "p1_curve", "p1_lesson", "p2_tradeoff", "p3_features", "p3_collapse")
-    found = {name: content for name in names if (content := read_results(results / f"{name}.json"))}
     figures: dict[str, Callable[[], Figure]] = {
         "p1_curve": lambda: draw_curves(found["p1_curve"]),
         "p1_lesson": lambda: draw_lesson(found["p1_lesson"]),
@@ -199,7 +197,9 @@ def draw_all(results: Path, build: Path) -> list[Path]:
 
 def main() -> None:
     config = parse_config(Config, __doc__)
-    drawn = draw_all(config.results, config.build)
+    names = ("headline", "p1_curve", "p1_lesson", "p2_tradeoff", "p3_features", "p3_collapse")
+    found = {name: content for name in names if (content := read_results(config.results / f"{name}.json"))}
+    drawn = draw_all(found, config.build)
     if not drawn:
         raise UserError(f"{config.results} holds no result file that a figure is drawn of, run the other experiments")
     print("\n".join(map(str, drawn)))

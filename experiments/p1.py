@@ -211,8 +211,7 @@ def figures(config: Config) -> None:
     real = load_folder(config.data, 64)
     content |= {"sharpness": sharpness(faces), "sharpness_real": sharpness(real)}
     near = nearest_faces(faces[:8], real, 4)
-    columns = torch.cat([torch.cat((faces[i : i + 1], real[near[i]])) for i in range(8)])
-    save_image(config.results / "p1_nearest.png", make_grid(columns, 5))
+    save_image(config.results / "p1_nearest.png", make_grid(torch.cat((faces[:8], real[near.T.flatten()])), 8))
 
     missed = [face for face, found in zip(faces, face_counts(faces), strict=True) if found != 1]
     if missed:

@@ -34,7 +34,7 @@ def main() -> None:
     results = need(config.results)
     refuse_stale(results)
     write_results(config.build / "numbers.json", numbers(results))
-    figures.draw_all(config.results, config.build)
+    figures.draw_all(results, config.build)
     for source in [*sorted((ROOT / "report").iterdir()), *(config.results / n for n in MADE_BY if n.endswith(".png"))]:
         shutil.copyfile(source, config.build / source.name)
     options = {"root": config.build, "ignore_system_fonts": True, "timestamp": 0}

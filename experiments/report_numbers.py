@@ -8,6 +8,7 @@ import itertools
 from pathlib import Path
 from typing import Any
 
+from scipy.stats import spearmanr
 from torch import nn
 
 import p1_dcgan_train
@@ -24,7 +25,7 @@ from experiments.runs import ROOT, mean_and_spread, percent, read_results
 from models.dann import DANN
 from models.dcgan import LATENT_SIZE, Critic, Discriminator, Generator
 from models.ddpm import DDPM, IMAGE_SHAPE
-from models.diffusion import BETA_FIRST, BETA_LAST, TIMESTEPS
+from models.diffusion import BETA_FIRST, BETA_LAST, TIMESTEPS, alpha_bar_schedule
 
 WITH_B = "python3 p1_wgan_train.py --run-dir runs/wgan, then: python3 -m experiments."
 MADE_BY = {
@@ -48,41 +49,45 @@ MADE_BY = {
 WITHOUT = {"seed", "precision", "start", "held_out", "oracle", "method", "recipe"}  # options that no table lists
 
 
+class Measured(dict[str, Any]):
+    """A part of a result file; what it lacks is a UserError that names the file, the place and the command."""
+
+    def __init__(self, content: dict[str, Any], file: str, place: str = ""):
+        self.file, self.place = file, place
+        parts = {key: measured(value, file, f"{place}{key} > ") for key, value in content.items()}
+        super().__init__({key: part for key, part in parts.items() if part != []})
+
+    def __missing__(self, key: str) -> None:
+        command = WITH_B + "headline" if key == "faces_b" else MADE_BY[self.file]
+        raise UserError(f"{self.file} lacks '{self.place}{key}', run: {command}")
+
+
+def measured(content: Any, file: str, place: str = "") -> Any:
+    """The content of a result file with every dictionary in it a `Measured`."""
+    if isinstance(content, dict):
+        return Measured(content, file, place)
+    return [measured(part, file, place) for part in content] if isinstance(content, list) else content
+
+
 def need(folder: Path) -> dict[str, Any]:
     """All result files by their name without suffix; UserError if one of them, or a picture, is not there."""
     missing = [name for name in MADE_BY if not (folder / name).is_file()]
     if missing:
         more = f" and so are {len(missing) - 1} more" if len(missing) > 1 else ""
         raise UserError(f"{folder / missing[0]} is missing{more}, run: {MADE_BY[missing[0]]}")
-    return {name.removesuffix(".json"): read_results(folder / name) for name in MADE_BY if name.endswith(".json")}
-
-
-def at(results: dict[str, Any], file: str, *keys: Any) -> Any:
-    """The value under `keys` in a result file; UserError that says what the file lacks and what would write it."""
-    value = results[file]
-    for depth, key in enumerate(keys):
-        try:
-            value = value[key]
-        except (KeyError, IndexError, TypeError):
-            command = WITH_B + "headline" if key == "faces_b" else MADE_BY[f"{file}.json"]
-            lacking = " > ".join(map(str, keys[: depth + 1]))
-            raise UserError(f"{file}.json lacks {lacking!r}, run: {command}") from None
-    if value is None or value in ([], {}):
-        raise UserError(
-            f"{file}.json holds nothing under {' > '.join(map(str, keys))!r}, run: {MADE_BY[f'{file}.json']}"
-        )
-    return value
+    files = [name for name in MADE_BY if name.endswith(".json")]
+    return {name.removesuffix(".json"): measured(read_results(folder / name), name) for name in files}
 
 
 def refuse_stale(results: dict[str, Any]) -> None:
     """Raise UserError if the scores or the figures are not those of the weights in checkpoints/."""
-    for name, notes in at(results, "headline", "checkpoints").items():
+    for name, notes in results["headline"]["checkpoints"].items():
         if notes["sha256"] != sha256(ROOT / "checkpoints" / f"{name}.safetensors"):
             raise UserError(
                 f"headline.json is of other weights than {name}.safetensors, run: {MADE_BY['headline.json']}"
             )
     for file, network in (("p1_figures", "p1_dcgan"), ("p2_tradeoff", "p2_ddpm")):
-        if int(at(results, file, "trained_images")) != results["headline"]["checkpoints"][network]["trained_images"]:
+        if int(results[file]["trained_images"]) != results["headline"]["checkpoints"][network]["trained_images"]:
             raise UserError(
                 f"{file}.json is of other weights than {network}.safetensors, run: {MADE_BY[file + '.json']}"
             )
@@ -123,8 +128,8 @@ def steepest(values: dict[str, float]) -> tuple[str, float]:
 
 def face_numbers(results: dict[str, Any]) -> dict[str, Any]:
     """What the section on problem 1 needs, as text."""
-    scored = {"a": at(results, "headline", "faces"), "b": at(results, "headline", "faces_b")}
-    floor = at(results, "headline", "faces", "floor", "fid")
+    scored = {"a": results["headline"]["faces"], "b": results["headline"]["faces_b"]}
+    floor = results["headline"]["faces"]["floor"]["fid"]
     original, real_floor = CITED["original_report"]["fid"], CITED["course"]["floor"]
     found: dict[str, Any] = {"features": f"{FEATURES:,}", "latent": str(LATENT_SIZE), "size": str(FACE_SIZE)}
     for name, scores in scored.items():
@@ -132,13 +137,13 @@ def face_numbers(results: dict[str, Any]) -> dict[str, Any]:
         found |= {f"rate_{name}": percent([scores["face_rate"]]), f"above_{name}": f"{scores['fid'] - floor:.1f}"}
     found |= {
         "floor": f"{floor:.1f}",
-        "floor_kid": f"{at(results, 'headline', 'faces', 'floor', 'kid_x1000'):.2f}",
-        "real_rate": percent([at(results, "headline", "faces", "real_face_rate")]),
+        "floor_kid": f"{results['headline']['faces']['floor']['kid_x1000']:.2f}",
+        "real_rate": percent([results["headline"]["faces"]["real_face_rate"]]),
         "generated": f"{scored['a']['images']:,}",
         "reference": f"{scored['a']['reference_images']:,}",
-        "found": {key: str(count) for key, count in at(results, "headline", "faces", "faces_found").items()},
-        "images_a": f"{at(results, 'headline', 'checkpoints', 'p1_dcgan', 'trained_images'):,}",
-        "images_b": f"{at(results, 'headline', 'faces_b', 'trained_images'):,}",
+        "found": {key: str(count) for key, count in results["headline"]["faces"]["faces_found"].items()},
+        "images_a": f"{results['headline']['checkpoints']['p1_dcgan']['trained_images']:,}",
+        "images_b": f"{results['headline']['faces_b']['trained_images']:,}",
         "better": "lower" if scored["a"]["fid"] < scored["b"]["fid"] else "higher",
         "original_a": f"{original['dcgan']}",
         "original_b": f"{original['wgan']}",
@@ -157,11 +162,10 @@ def face_numbers(results: dict[str, Any]) -> dict[str, Any]:
         "held_out": f"{p1.HELD_OUT:,}",
     }
     for part in ("dcgan", "wgan"):
-        for name in p1.ROWS[part]:
-            at(results, f"p1_{part}", "rows", name, "runs")
         content = results[f"p1_{part}"]
         fids = {
-            name: mean_and_spread([run["fid"][-1] for run in row["runs"]])[0] for name, row in content["rows"].items()
+            name: mean_and_spread([run["fid"][-1] for run in content["rows"][name]["runs"]])[0]
+            for name in p1.ROWS[part]
         }
         name, change = steepest({name: fid for name, fid in fids.items() if not name.startswith("  ")})
         best = min(fids, key=fids.get)
@@ -177,39 +181,42 @@ def face_numbers(results: dict[str, Any]) -> dict[str, Any]:
             "best_fid": f"{fids[best]:.1f}",
             "first_fid": f"{next(iter(fids.values())):.1f}",
         }
-    lesson = {name: at(results, "p1_lesson", name, "accuracy_d") for name in ("tanh range", "imagenet")}
+    lesson = {name: results["p1_lesson"][name]["accuracy_d"] for name in ("tanh range", "imagenet")}
     for key, values in zip(("tanh", "imagenet"), lesson.values(), strict=True):
         found[f"lesson_{key}"] = percent([mean_and_spread(values[-max(1, len(values) // 10) :])[0]])
     ends = [(end - m) / s for end in (0, 1) for m, s in zip(p1.IMAGENET_MEAN, p1.IMAGENET_STD, strict=True)]
     found |= {"imagenet_low": f"{min(ends):.1f}", "imagenet_high": f"{max(ends):.1f}"}
     for name in ("dcgan", "wgan"):
-        fids = at(results, "p1_curve", name, "fid")
+        fids = results["p1_curve"][name]["fid"]
+        seen, unseen = (results["p1_curve"][name][faces][-1][1] for faces in ("train", "held_out_faces"))
         images, best = min(fids, key=lambda pair: pair[1])
         found[f"curve_{name}"] = {
-            "held_out": f"{at(results, 'p1_curve', name, 'held_out'):,}",
-            "count": f"{at(results, 'p1_curve', name, 'score_count'):,}",
+            "held_out": f"{results['p1_curve'][name]['held_out']:,}",
+            "count": f"{results['p1_curve'][name]['score_count']:,}",
             "best": f"{best:.1f}",
             "best_at": f"{images:,}",
             "last": f"{fids[-1][1]:.1f}",
             "last_at": f"{fids[-1][0]:,}",
+            "gap": f"{seen - unseen:.1f}",
         }
-    drawn = {name: at(results, "p1_figures", name) for name in ("faces", "missed", "shown")}
+    drawn = {name: results["p1_figures"][name] for name in ("faces", "missed", "shown")}
     found |= {f"figures_{name}": f"{value:,}" for name, value in drawn.items()}
-    sharp = {name: at(results, "p1_figures", f"sharpness{name}") for name in ("", "_b", "_real")}
+    sharp = {name: results["p1_figures"][f"sharpness{name}"] for name in ("", "_b", "_real")}
     return found | {f"sharpness{name}": f"{value:.1f}" for name, value in sharp.items()}
 
 
 def digit_numbers(results: dict[str, Any]) -> dict[str, Any]:
     """What the section on problem 2 needs, as text."""
-    course, judge = (at(results, "headline", "digits", name) for name in ("course", "judge"))
-    rows = {(*row["row"][:4], *row["row"][4]): row for row in at(results, "p2_tradeoff", "rows")}
+    course, judge = (results["headline"]["digits"][name] for name in ("course", "judge"))
+    rows = {(*row["row"][:4], *row["row"][4]): row for row in results["p2_tradeoff"]["rows"]}
     defaults = p2_inference.Config(Path())
     table = []
     for key in p2.grid():
         if (plain_key := (*key[:4], *key[4])) not in rows:
             raise UserError(f"p2_tradeoff.json lacks the row {key}, run: {MADE_BY['p2_tradeoff.json']}")
         row, (sampler, spacing, steps, scale, interval) = rows[plain_key], key
-        shown = steps in (5, 10, 20, 50, TIMESTEPS) and (scale == defaults.guidance_scale or steps in (20, TIMESTEPS))
+        shown = steps in (5, defaults.steps, 50, TIMESTEPS) and (scale == defaults.guidance_scale or steps > 5)
+        shown &= steps != 50 or scale == defaults.guidance_scale
         if not shown:
             continue
         guided = f"{interval[0]:g}–{interval[1]:g}" if interval != p2.EVERYWHERE else "all"
@@ -219,12 +226,12 @@ def digit_numbers(results: dict[str, Any]) -> dict[str, Any]:
         table.append(line)
     ours = rows[defaults.sampler, defaults.spacing, defaults.steps, defaults.guidance_scale, 0.0, 1.0]
     own = rows["ancestral", "uniform", TIMESTEPS, defaults.guidance_scale, 0.0, 1.0]
-    plain = rows[defaults.sampler, defaults.spacing, defaults.steps, 0.0, 0.0, 1.0]
-    strong = rows[defaults.sampler, defaults.spacing, defaults.steps, max(p2.SCALES), 0.0, 1.0]
-    spread, nearest = at(results, "headline", "digits", "judge", "class_diversity"), judge["nearest_training_image"]
+    spread, nearest = results["headline"]["digits"]["judge"]["class_diversity"], judge["nearest_training_image"]
     shares = [g / r for g, r in zip(spread["generated"], spread["real"], strict=True)]
-    confusion = at(results, "headline", "digits", "judge", "confusion")
+    confusion = results["headline"]["digits"]["judge"]["confusion"]
     count, digit, taken = max((n, i, j) for i, row in enumerate(confusion) for j, n in enumerate(row) if i != j)
+    at_scale = {scale: rows[defaults.sampler, defaults.spacing, defaults.steps, scale, 0.0, 1.0] for scale in p2.SCALES}
+    alpha_bar = alpha_bar_schedule().tolist()
     per_class = dict(enumerate(judge["class_accuracy"]))
     worst = min(per_class, key=per_class.get)
     return {
@@ -236,7 +243,7 @@ def digit_numbers(results: dict[str, Any]) -> dict[str, Any]:
         "printed": str(DDPM()),
         "settings": settings(recipe(p2_ddpm_train)),
         "dropout": f"{100 * p2_ddpm_train.Config.label_dropout:g}",
-        "images": f"{at(results, 'headline', 'checkpoints', 'p2_ddpm', 'trained_images'):,}",
+        "images": f"{results['headline']['checkpoints']['p2_ddpm']['trained_images']:,}",
         "generated": f"{course['images']:,}",
         "reference": f"{judge['reference_images']:,}",
         "course": percent([course["accuracy"]]),
@@ -251,15 +258,25 @@ def digit_numbers(results: dict[str, Any]) -> dict[str, Any]:
         "nearest_real": f"{nearest['real']:.1f}",
         "confused": {"digit": str(digit), "taken": str(taken), "count": str(count)},
         "worst": {"digit": str(worst), "accuracy": percent([per_class[worst]])},
-        "per_class": str(at(results, "p2_tradeoff", "per_class")),
+        "per_class": str(results["p2_tradeoff"]["per_class"]),
         "steps": str(defaults.steps),
         "scale": f"{defaults.guidance_scale:g}",
         "strong_scale": f"{max(p2.SCALES):g}",
         "shown_times": [str(TIMESTEPS - done) for done in p2.SHOWN],
         "rows": table,
+        "half_time": str(next(t for t, share in enumerate(alpha_bar) if share < 0.5)),
+        "best_by_accuracy": f"{max(p2.SCALES, key=lambda scale: at_scale[scale]['judge']):g}",
+        "best_by_fid": f"{min(p2.SCALES, key=lambda scale: at_scale[scale]['fid']):g}",
+        "course_misreads": percent([1 - share for share in course["real_accuracy"].values()]),
+        "judge_misreads": percent([1 - share for share in judge["real_accuracy"].values()]),
         **{
             f"{name}_{score}": f"{row[score]:.{digits}f}" if score != "judge" else percent([row[score]])
-            for name, row in (("ours", ours), ("own", own), ("plain", plain), ("strong", strong))
+            for name, row in (
+                ("ours", ours),
+                ("own", own),
+                ("plain", at_scale[0.0]),
+                ("strong", at_scale[max(p2.SCALES)]),
+            )
             for score, digits in (("judge", 1), ("fid", 1), ("diversity", 2), ("seconds_per_1000", 0))
         },
         "calls_ratio": f"{TIMESTEPS / defaults.steps:g}",
@@ -271,7 +288,7 @@ def adaptation_numbers(results: dict[str, Any]) -> dict[str, Any]:
     """What the section on problem 3 needs, as text."""
 
     def accuracies(part: str, target: str, name: str, key: str = "accuracy") -> list[float]:
-        return [run[key] for run in at(results, f"p3_{part}", target, name, "runs")]
+        return [run[key] for run in results[f"p3_{part}"][target][name]["runs"]]
 
     def cited(name: str, who: dict[str, Any]) -> list[str]:
         return [name, *(percent([who[target]]) for target in TARGETS)]
@@ -280,7 +297,7 @@ def adaptation_numbers(results: dict[str, Any]) -> dict[str, Any]:
         return [name, *(percent(accuracies(part, target, row, key)) for target in TARGETS)]
 
     original, others = CITED["original_report"], CITED["eighteen_others"]
-    released = [percent([at(results, "headline", "labels", target, "accuracy")]) for target in TARGETS]
+    released = [percent([results["headline"]["labels"][target]["accuracy"]]) for target in TARGETS]
     found: dict[str, Any] = {
         "bounds_seeds": str(min(len(accuracies("bounds", t, name)) for t in TARGETS for name in p3.BOUNDS)),
         "recipe_seeds": str(min(len(accuracies("recipe", t, "the recipe")) for t in TARGETS)),
@@ -297,7 +314,7 @@ def adaptation_numbers(results: dict[str, Any]) -> dict[str, Any]:
             cited("target only", original["target only"]),
         ],
         "table_others": [cited("median", others["dann_median"]), cited("best", others["dann_best"])],
-        "table_course": cited("baseline", CITED["course"]["dann"]),
+        "table_course": [cited("baseline", CITED["course"]["dann"])],
         "settings": settings(
             recipe(p3_dann_train),
             recipe(p3_dann_train, p3_dann_train.RECIPES["usps"]),
@@ -305,11 +322,11 @@ def adaptation_numbers(results: dict[str, Any]) -> dict[str, Any]:
         ),
         "parameters": parameters(DANN()),
         "printed": str(DANN()),
-        "points": f"{at(results, 'p3_features', 'svhn, DANN', 'domain').count(1):,}",
+        "points": f"{results['p3_features']['svhn, DANN']['domain'].count(1):,}",
         "ladder": [],
         "alpha_scale": f"{original['alpha_scale']}",
         "collapsed": f"{100 * original['collapsed']:g}",
-        "views": {t: str(at(results, "headline", "checkpoints", f"p3_dann_{t}", "views")) for t in TARGETS},
+        "views": {t: str(results["headline"]["checkpoints"][f"p3_dann_{t}"]["views"]) for t in TARGETS},
         "released": dict(zip(TARGETS, released, strict=True)),
     }
     for name in p3.LADDER:
@@ -325,13 +342,18 @@ def adaptation_numbers(results: dict[str, Any]) -> dict[str, Any]:
         name, change = steepest({name: means[name] for name in chain})
         caps = {name: mean_and_spread(accuracies("collapse", target, name))[0] for name in p3.rows_of("collapse")}
         best, worst = max(caps, key=caps.get), min(caps, key=caps.get)
-        counts = [run["predictions"] for run in at(results, "p3_collapse", target, worst, "runs")]
-        pairs, wrong = at(results, "p3_hardest", target, "pairs"), at(results, "p3_hardest", target, "wrong")
+        counts = [run["predictions"] for run in results["p3_collapse"][target][worst]["runs"]]
+        pairs, wrong = results["p3_hardest"][target]["pairs"], results["p3_hardest"][target]["wrong"]
+        kappas = [mean_and_spread(accuracies("ladder", target, name, "agreement"))[0] for name in p3.LADDER]
+        own = means["+ DANN"] - means[chain[chain.index("+ DANN") - 1]]
         without = 100 * (means[chain[-1]] - means["the recipe without DANN"])
         found[target] = {
             "steepest": name,
             "change": f"{100 * abs(change):.1f}",
             "direction": "up" if change > 0 else "down",
+            "rank": f"{spearmanr(kappas, list(means.values())).statistic:.2f}",
+            "dann_change": f"{100 * abs(own):.1f}",
+            "dann_direction": "up" if own > 0 else "down",
             "first": f"{100 * means[chain[0]]:.1f}",
             "last": f"{100 * means[chain[-1]]:.1f}",
             "without": f"{abs(without):.1f}",
@@ -343,7 +365,7 @@ def adaptation_numbers(results: dict[str, Any]) -> dict[str, Any]:
             "commonest": percent([mean_and_spread([max(c) / sum(c) for c in counts])[0]]),
             "pairs": [[str(pair["true"]), str(pair["found"]), str(pair["count"])] for pair in pairs],
             "wrong": f"{wrong:,}",
-            "images": f"{at(results, 'p3_hardest', target, 'images'):,}",
+            "images": f"{results['p3_hardest'][target]['images']:,}",
             "pair": [str(pairs[0]["true"]), str(pairs[0]["found"]), str(pairs[0]["count"])],
         }
     return found
@@ -351,9 +373,7 @@ def adaptation_numbers(results: dict[str, Any]) -> dict[str, Any]:
 
 def numbers(results: dict[str, Any]) -> dict[str, Any]:
     """Everything that report.typ reads, formatted."""
-    data, course = at(results, "headline", "data"), CITED["course"]["data"]
-    for target in TARGETS:
-        at(results, "p3_recipe", target, "the recipe", "runs")
+    data, course = results["headline"]["data"], CITED["course"]["data"]
     return {
         "cited": CITED,
         "headline": [row[1:] for row in headline.rows(results["headline"], results["p3_recipe"])],
