@@ -185,7 +185,7 @@ def face_numbers(results: dict[str, Any]) -> dict[str, Any]:
     for key, values in zip(("tanh", "imagenet"), lesson.values(), strict=True):
         found[f"lesson_{key}"] = percent([mean_and_spread(values[-max(1, len(values) // 10) :])[0]])
     ends = [(end - m) / s for end in (0, 1) for m, s in zip(p1.IMAGENET_MEAN, p1.IMAGENET_STD, strict=True)]
-    found |= {"imagenet_low": f"{min(ends):.1f}", "imagenet_high": f"{max(ends):.1f}"}
+    found |= {"imagenet_low": f"{min(ends):.1f}".replace("-", "−"), "imagenet_high": f"{max(ends):.1f}"}
     for name in ("dcgan", "wgan"):
         fids = results["p1_curve"][name]["fid"]
         seen, unseen = (results["p1_curve"][name][faces][-1][1] for faces in ("train", "held_out_faces"))
@@ -293,8 +293,8 @@ def adaptation_numbers(results: dict[str, Any]) -> dict[str, Any]:
     def cited(name: str, who: dict[str, Any]) -> list[str]:
         return [name, *(percent([who[target]]) for target in TARGETS)]
 
-    def measured(name: str, part: str, row: str, key: str = "accuracy") -> list[str]:
-        return [name, *(percent(accuracies(part, target, row, key)) for target in TARGETS)]
+    def row(name: str, part: str, training: str, key: str = "accuracy") -> list[str]:
+        return [name, *(percent(accuracies(part, target, training, key)) for target in TARGETS)]
 
     original, others = CITED["original_report"], CITED["eighteen_others"]
     released = [percent([results["headline"]["labels"][target]["accuracy"]]) for target in TARGETS]
@@ -304,9 +304,9 @@ def adaptation_numbers(results: dict[str, Any]) -> dict[str, Any]:
         "ladder_seeds": str(min(len(accuracies("ladder", t, name)) for t in TARGETS for name in p3.LADDER)),
         "collapse_seeds": str(min(len(accuracies("collapse", t, n)) for t in TARGETS for n in p3.rows_of("collapse"))),
         "ladder_images": f"{p3.LADDER_IMAGES:,}",
-        "table": [measured(f"{name}, plain recipe", "bounds", name) for name in p3.BOUNDS],
+        "table": [row(name, "bounds", name) for name in p3.BOUNDS],
         "table_ours": [
-            measured("DANN and teacher, our recipe", "recipe", "the recipe", "accuracy_of_views"),
+            row("DANN and mean teacher", "recipe", "the recipe", "accuracy_of_views"),
             ["  the released network", *released],
         ],
         "table_cited": [
@@ -330,12 +330,12 @@ def adaptation_numbers(results: dict[str, Any]) -> dict[str, Any]:
         "released": dict(zip(TARGETS, released, strict=True)),
     }
     for name in p3.LADDER:
-        row = [name.removesuffix(" = the recipe")]
+        line = [name.removesuffix(" = the recipe")]
         for target in TARGETS:
             shares = accuracies("ladder", target, name)
             kappa = mean_and_spread(accuracies("ladder", target, name, "agreement"))[0]
-            row += [f"{100 * mean_and_spread(shares)[0]:.1f}", percent(shares), f"{kappa:.2f}"]
-        found["ladder"].append(row)
+            line += [f"{100 * mean_and_spread(shares)[0]:.1f}", percent(shares), f"{kappa:.2f}"]
+        found["ladder"].append(line)
     for target in TARGETS:
         means = {name: mean_and_spread(accuracies("ladder", target, name))[0] for name in p3.LADDER}
         chain = [name for name in p3.LADDER if name != "the recipe without DANN"]
@@ -351,7 +351,7 @@ def adaptation_numbers(results: dict[str, Any]) -> dict[str, Any]:
             "steepest": name,
             "change": f"{100 * abs(change):.1f}",
             "direction": "up" if change > 0 else "down",
-            "rank": f"{spearmanr(kappas, list(means.values())).statistic:.2f}",
+            "rank": f"{spearmanr(kappas, list(means.values())).statistic:.2f}".replace("-", "−"),
             "dann_change": f"{100 * abs(own):.1f}",
             "dann_direction": "up" if own > 0 else "down",
             "first": f"{100 * means[chain[0]]:.1f}",

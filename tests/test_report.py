@@ -127,8 +127,8 @@ def typed_numbers(text: str) -> list[str]:
     text = re.sub(r"//.*", "", text)
     text = re.sub(r"`[^`]*`|\$[^$]*\$|\"[^\"\s]*\.(?:png|svg|typ|json)\"", "", text)
     text = re.sub(r"\b\d+(\.\d+)?(pt|cm|em|fr|%)", "", text)
-    text = re.sub(r"\bp[123]\b[.\w]*|p[123]_\w+|\.at\(.*?\)|rgb\(\"#\w+\"\)|luma\(\d+\)|problem \d", "", text)
-    text = re.sub(r"× 1000|per 1000|\(2M\)|\(\w+,\) \* \d|columns\(2|columns: 1|tall \* 6", "", text)
+    text = re.sub(r"\bp[123]\b[.\w]*(\(\d\))?|p[123]_\w+|\.at\(.*?\)|rgb\(\"#\w+\"\)|luma\(\d+\)|problem \d", "", text)
+    text = re.sub(r"× 1000|per 1000|\(2M\)|\(\w+,\) \* \d|columns: 1|wide / 10|\(0, half|len\(\) / 2", "", text)
     return re.findall(r".*\d.*", text)
 
 
