@@ -191,13 +191,13 @@ def sharpness(images: Tensor) -> float:
 def figures(config: Config) -> None:
     """Write the sheets of the report, and p1_figures.json: what they show."""
     generator = Generator()
-    content: dict[str, Any] = {"trained_images": int(load_weights(generator, config.weights)["images"])}
+    content: dict[str, Any] = {"trained_images": int(load_weights(generator, config.weights).get("images", 0))}
     generator.eval()
     faces = sample_images(generator, latents(config.count), CPU)
     save_image(config.results / "p1_first32.png", make_grid(faces[:32], 8))
     if config.weights_b.is_file():
         generator_b = Generator()
-        content["trained_images_b"] = int(load_weights(generator_b, config.weights_b)["images"])
+        content["trained_images_b"] = int(load_weights(generator_b, config.weights_b).get("images", 0))
         faces_b = sample_images(generator_b.eval(), latents(config.count), CPU)
         content["sharpness_b"] = sharpness(faces_b)
         save_image(config.results / "p1_first32_b.png", make_grid(faces_b[:32], 8))
