@@ -91,6 +91,13 @@ def refuse_stale(results: dict[str, Any]) -> None:
             raise UserError(
                 f"{file}.json is of other weights than {network}.safetensors, run: {MADE_BY[file + '.json']}"
             )
+    for target in TARGETS:
+        scored = results["headline"]["labels"][target]
+        wrong = scored["images"] - sum(row[digit] for digit, row in enumerate(scored["confusion"]))
+        if wrong != results["p3_hardest"][target]["wrong"]:
+            raise UserError(
+                f"p3_hardest.json and headline.json are of other weights, run: {MADE_BY['p3_hardest.json']}"
+            )
 
 
 def settings(*configs: Any) -> list[list[str]]:

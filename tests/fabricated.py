@@ -137,5 +137,9 @@ def fabricate(folder: Path, points: int = 1000) -> None:
             curves[f"{target}, {name}"] = flat | classes | {"domain": [0] * points + [1] * points}
     write_results(folder / "p3_features.json", {name: flat for name, flat in curves.items() if ", " in name})
     pairs = [{"true": i, "found": i + 1, "count": 20 - i} for i in range(6)]
-    mistakes = {target: {"images": 1600, "wrong": 268, "pairs": pairs} for target in p3.TARGETS}
+    mistakes = {
+        target: {"images": scored["images"], "pairs": pairs}
+        | {"wrong": scored["images"] - sum(row[digit] for digit, row in enumerate(scored["confusion"]))}
+        for target, scored in content["labels"].items()
+    }
     write_results(folder / "p3_hardest.json", mistakes)
