@@ -252,6 +252,7 @@ def digit_numbers(results: dict[str, Any]) -> dict[str, Any]:
         "dropout": f"{100 * p2_ddpm_train.Config.label_dropout:g}",
         "images": f"{results['headline']['checkpoints']['p2_ddpm']['trained_images']:,}",
         "generated": f"{course['images']:,}",
+        "each": str(defaults.per_class),
         "reference": f"{judge['reference_images']:,}",
         "course": percent([course["accuracy"]]),
         "judge": percent([judge["accuracy"]]),
