@@ -298,6 +298,12 @@ def adaptation_numbers(results: dict[str, Any]) -> dict[str, Any]:
     def accuracies(part: str, target: str, name: str, key: str = "accuracy") -> list[float]:
         return [run[key] for run in results[f"p3_{part}"][target][name]["runs"]]
 
+    def length(part: str, otherwise: int) -> str:
+        """The images of each training of a part, of its rows' options; "150,000 and 300,000" if they differ."""
+        rows = [results[f"p3_{part}"][target][name]["options"] for target in TARGETS for name in p3.rows_of(part)]
+        found = {int(row[row.index("--images") + 1]) if "--images" in row else otherwise for row in rows}
+        return " and ".join(f"{images:,}" for images in sorted(found))
+
     def cited(name: str, who: dict[str, Any]) -> list[str]:
         return [name, *(percent([who[target]]) for target in TARGETS)]
 
@@ -311,7 +317,11 @@ def adaptation_numbers(results: dict[str, Any]) -> dict[str, Any]:
         "recipe_seeds": str(min(len(accuracies("recipe", t, "the recipe")) for t in TARGETS)),
         "ladder_seeds": str(min(len(accuracies("ladder", t, name)) for t in TARGETS for name in p3.LADDER)),
         "collapse_seeds": str(min(len(accuracies("collapse", t, n)) for t in TARGETS for n in p3.rows_of("collapse"))),
-        "ladder_images": f"{p3.LADDER_IMAGES:,}",
+        "ladder_images": length("ladder", p3.LADDER_IMAGES),
+        **{
+            f"{part}_images": length(part, p3_dann_train.RECIPES["original"]["images"])
+            for part in ("bounds", "collapse")
+        },
         "table": [row(name, "bounds", name) for name in p3.BOUNDS],
         "table_ours": [
             row("DANN and mean teacher", "recipe", "the recipe", "accuracy_of_views"),

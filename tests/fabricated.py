@@ -124,7 +124,10 @@ def fabricate(folder: Path, points: int = 1000) -> None:
         names = p3.rows_of(part)
         table = {
             target: {
-                name: {"options": [], "runs": [run(i / len(names), (i + 1) / len(names) - 0.02) for _ in range(seeds)]}
+                name: {
+                    "options": ["--images", "150000"],
+                    "runs": [run(i / len(names), (i + 1) / len(names) - 0.02) for _ in range(seeds)],
+                }
                 for i, name in enumerate(names)
             }
             for target in p3.TARGETS

@@ -75,6 +75,7 @@ def test_the_report_is_built(monkeypatch, capsys, results):
         percent([run["accuracy_of_views"] for run in runs]),
         "7,500 training faces instead of 38,464",
         "6,590,211",
+        "seeds of the plain recipe (150,000 images each)",
         "a factor of 6.2",  # 67 - 17 over 25 - 17
     ):
         assert found in text, found
