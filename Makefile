@@ -2,13 +2,14 @@
 # make test   run the tests
 # make bench  measure every path beside a plain reference of it (half an hour; ARGS="--only fid" for less)
 # make torture   kill trainings at random moments (KILLS=20, SEED=0) and see that nothing is lost
+# make report   build report.pdf from the result files in results/
 # make lint   check style
 # Each makes the environment .venv first if it is missing or older than the requirements.
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
-.PHONY: bench demo env lint test torture
+.PHONY: bench demo env lint report test torture
 
 PYTHON ?= python3
 # Two processes of one thread each: with more threads than cores they wait for one another.
@@ -54,6 +55,10 @@ bench: env
 torture: env
 	echo "== killing trainings"
 	$(ONE_THREAD) python3 -m pytest -q -rP -n 2 tests/torture.py
+
+report: env
+	echo "== building the report"
+	$(ONE_THREAD) python3 -m experiments.report
 
 test: env
 	echo "== tests"

@@ -88,7 +88,14 @@ def _faces_table(result: dict[str, Any], options: argparse.Namespace) -> str:
 def _accuracies(predicted: torch.Tensor, labels: torch.Tensor) -> dict[str, Any]:
     accuracy, per_class = class_accuracies(predicted, labels)
     counts = torch.bincount(labels, minlength=NUM_CLASSES).tolist()
-    return {"images": len(labels), "accuracy": accuracy, "class_accuracy": per_class, "class_images": counts}
+    confusion = torch.bincount(NUM_CLASSES * labels + predicted, minlength=NUM_CLASSES**2).view(-1, NUM_CLASSES)
+    return {
+        "images": len(labels),
+        "accuracy": accuracy,
+        "class_accuracy": per_class,
+        "class_images": counts,
+        "confusion": confusion.tolist(),  # a row for each true digit
+    }
 
 
 def _accuracy_table(result: dict[str, Any], options: argparse.Namespace) -> str:

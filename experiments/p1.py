@@ -3,14 +3,16 @@
     python3 -m experiments.p1 --part dcgan      # short trainings of A, one ingredient more in each row
     python3 -m experiments.p1 --part wgan       # short trainings of B
     python3 -m experiments.p1 --part lesson     # real images normalised as for ImageNet: the discriminator wins
+    python3 -m experiments.p1 --part curve      # FID over the trainings in --run-a and --run-b, which log it
     python3 -m experiments.p1 --part figures    # interpolation, nearest training faces, failures, training as a GIF
 
 A row's score is FID (and KID) of 1,000 samples against 2,000 training faces that were held out, after
 --images images; val chooses nothing.  Each part trains what is not yet trained (in --runs, killed and
-started again at will), writes results/p1_<part>.json and prints a table.  The parts take about 2.5, 4, 0.2
-and 0.1 hours on two CPU cores.
+started again at will), writes results/p1_<part>.json and prints a table.  The parts take about 2.5, 4, 0.2,
+0 and 0.1 hours on two CPU cores.
 """
 
+import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +24,7 @@ from PIL import Image
 from torch import Tensor
 
 import p1_dcgan_train
-from common.checkpoint import load_weights
+from common.checkpoint import load_checkpoint, load_weights
 from common.config import UserError, option, parse_config, run_script
 from common.data import decode_image, list_images, load_folder, to_unit_range
 from common.gan import latents, sample_images
@@ -65,12 +67,14 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class Config:
-    part: str = option("dcgan", "what to measure or make", choices=("dcgan", "wgan", "lesson", "figures"))
+    part: str = option("dcgan", "what to measure or make", choices=("dcgan", "wgan", "lesson", "curve", "figures"))
     data: Path = option(Path("hw2_data/face/train"), "folder of training faces")
     runs: Path = option(Path("runs/p1"), "folder of the trainings")
     results: Path = option(RESULTS, "folder of the result files")
     weights: Path = option(ROOT / "checkpoints" / "p1_dcgan.safetensors", "generator of the figures")
-    samples: Path = option(Path("runs/dcgan/samples"), "the sheets of a training, for the GIF")
+    weights_b: Path = option(Path("runs/wgan/weights.safetensors"), "generator of method B, shown if it is there")
+    run_a: Path = option(Path("runs/dcgan"), "training of method A: its curve, and its sheets as a GIF")
+    run_b: Path = option(Path("runs/wgan"), "training of method B: its curve, if it is there")
     images: int = option(64_000, "length of each short training in images", low=1)
     held_out: int = option(HELD_OUT, "faces held out for the scores", low=2)
     count: int = option(1000, "samples behind each score", low=2)
@@ -95,15 +99,22 @@ def short_trainings(config: Config) -> dict[str, Any]:
     return content
 
 
-def show(content: dict[str, Any]) -> str:
-    """The short trainings as a Markdown table: half-way and at the end."""
-    images, rows = content["images"], []
+def summary(content: dict[str, Any]) -> list[list[str]]:
+    """The short trainings as rows: name, seeds, FID half-way and at the end, KID x 1000 at the end."""
+    rows = []
     for name, row in content["rows"].items():
         half, end = (mean_and_spread([run["fid"][which] for run in row["runs"]]) for which in (0, -1))
         kid, _ = mean_and_spread([run["kid_x1000"][-1] for run in row["runs"]])
         spread = f" ± {end[1]:.1f}" if len(row["runs"]) > 1 else ""
         rows.append([name, str(len(row["runs"])), f"{half[0]:.1f}", f"{end[0]:.1f}{spread}", f"{kid:.1f}"])
-    return table(["training", "seeds", f"FID at {images // 2:,}", f"FID at {images:,}", "KID x 1000"], rows)
+    return rows
+
+
+def show(content: dict[str, Any]) -> str:
+    """The short trainings as a Markdown table."""
+    images = content["images"]
+    header = ["training", "seeds", f"FID at {images // 2:,}", f"FID at {images:,}", "KID x 1000"]
+    return table(header, summary(content))
 
 
 def imagenet_batch(images: Tensor, indices: Tensor, device: torch.device) -> Tensor:
@@ -132,6 +143,32 @@ def lesson(config: Config) -> dict[str, Any]:
     return content
 
 
+def curve(run_dir: Path) -> dict[str, Any]:
+    """What a training logged of its samples and of overfitting, each as [images seen, value] pairs.
+
+    Images that the network of `--start` had seen before are counted too.  Raises UserError if no FID was logged.
+    """
+    notes = load_weights(Generator(), run_dir / "weights.safetensors")
+    settings = json.loads((run_dir / "config.json").read_text(encoding="utf-8"))
+    step = load_checkpoint(run_dir / "checkpoint.pt")["step"]  # the weights are of this step, which no metric may be
+    before = int(notes["images"]) - step * settings["batch_size"]
+    lines = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    content: dict[str, Any] = {name: settings[name] for name in ("held_out", "score_count", "batch_size")}
+    content["started_from"] = before
+    for shown, name in (
+        ("fid", "fid"),
+        ("kid_x1000", "kid_x1000"),
+        ("train", "s_train"),
+        ("held_out_faces", "s_held_out"),
+    ):
+        content[shown] = [
+            [before + line["images"], line[found]] for line in lines for found in line if found.endswith(name)
+        ]
+    if not content["fid"]:
+        raise UserError(f"{run_dir} logged no FID, train with --held-out 1000 --score-every 25000")
+    return content
+
+
 def slerp(first: Tensor, second: Tensor, count: int) -> Tensor:
     """`count` latents (count, 100, 1, 1) on the great circle from one (100, 1, 1) to another, ends included."""
     angle = torch.acos((first / first.norm() * second / second.norm()).sum().clamp(-1, 1))
@@ -145,28 +182,46 @@ def nearest_faces(images: Tensor, others: Tensor, count: int) -> Tensor:
     return torch.cdist(*small).topk(count, largest=False).indices
 
 
+def sharpness(images: Tensor) -> float:
+    """How much neighbouring pixels of uint8 images (n, 3, h, w) differ on average, in grey levels: low if blurred."""
+    grey = images.float().mean(1)
+    return ((grey.diff(dim=1).abs().mean() + grey.diff(dim=2).abs().mean()) / 2).item()
+
+
 def figures(config: Config) -> None:
-    """Write the sheets of the report."""
+    """Write the sheets of the report, and p1_figures.json: what they show."""
     generator = Generator()
-    load_weights(generator, config.weights)
+    content: dict[str, Any] = {"trained_images": int(load_weights(generator, config.weights).get("images", 0))}
     generator.eval()
     faces = sample_images(generator, latents(config.count), CPU)
     save_image(config.results / "p1_first32.png", make_grid(faces[:32], 8))
+    if config.weights_b.is_file():
+        generator_b = Generator()
+        content["trained_images_b"] = int(load_weights(generator_b, config.weights_b).get("images", 0))
+        faces_b = sample_images(generator_b.eval(), latents(config.count), CPU)
+        content["sharpness_b"] = sharpness(faces_b)
+        save_image(config.results / "p1_first32_b.png", make_grid(faces_b[:32], 8))
+    else:
+        print(f"{config.weights_b} is not there, so method B is not shown", file=sys.stderr)
 
     ends = latents(8)
     strips = [sample_images(generator, slerp(ends[i], ends[i + 1], 10), CPU) for i in range(0, 8, 2)]
     save_image(config.results / "p1_interpolation.png", make_grid(torch.cat(strips), 10))
 
     real = load_folder(config.data, 64)
+    content |= {"sharpness": sharpness(faces), "sharpness_real": sharpness(real)}
     near = nearest_faces(faces[:8], real, 4)
-    columns = torch.cat([torch.cat((faces[i : i + 1], real[near[i]])) for i in range(8)])
-    save_image(config.results / "p1_nearest.png", make_grid(columns, 5))
+    save_image(config.results / "p1_nearest.png", make_grid(torch.cat((faces[:8], real[near.T.flatten()])), 8))
 
-    missed = [face for face, found in zip(faces, face_counts(faces), strict=True) if found != 1][:32]
+    missed = [face for face, found in zip(faces, face_counts(faces), strict=True) if found != 1]
     if missed:
-        save_image(config.results / "p1_missed.png", make_grid(torch.stack(missed), 8))
+        save_image(config.results / "p1_missed.png", make_grid(torch.stack(missed[:32]), 8))
+    content |= {"faces": len(faces), "missed": len(missed), "shown": len(missed[:32])}
+    write_results(config.results / "p1_figures.json", content)
 
-    sheets = list_images(config.samples)
+    if not (config.run_a / "samples").is_dir():
+        return print(f"{config.run_a / 'samples'} is not there, so there is no GIF of the training", file=sys.stderr)
+    sheets = list_images(config.run_a / "samples")
     shown = [sheets[round(i * (len(sheets) - 1) / 39)] for i in range(40)] if len(sheets) > 40 else sheets
     frames = []
     for path in shown:
@@ -182,6 +237,12 @@ def main() -> None:
     config = parse_config(Config, __doc__)
     if config.part == "figures":
         figures(config)
+    elif config.part == "curve":
+        runs = {"dcgan": config.run_a} | ({"wgan": config.run_b} if config.run_b.is_dir() else {})
+        content = {name: curve(run_dir) for name, run_dir in runs.items()}
+        write_results(config.results / "p1_curve.json", content)
+        for name, found in content.items():
+            print(f"{name}: FID {found['fid'][0][1]:.1f} at first, {found['fid'][-1][1]:.1f} at the end")
     elif config.part == "lesson":
         for name, values in lesson(config).items():
             if not values["accuracy_d"]:

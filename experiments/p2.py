@@ -32,6 +32,7 @@ HERE = Path(__file__).resolve().parent.parent
 STEPS = (5, 8, 10, 12, 15, 20, 30, 50)
 SCALES = (0.0, 0.5, 1.0, 2.0, 4.0)
 EVERYWHERE, MIDDLE = (0.0, 1.0), (0.1, 0.8)
+SHOWN = [round(TIMESTEPS * share / 5) for share in range(6)]  # steps done in the six images of the reverse process
 Row = tuple[str, str, int, float, tuple[float, float]]  # sampler, spacing, steps, guidance scale, interval
 
 
@@ -162,8 +163,7 @@ def figures(config: Config, device: torch.device) -> None:
 
     draw([(0, 1)], record)
     frames = [to_uint8(x)[0] for x in path]  # frames[k] is x_t of t = T - k
-    shown = [frames[round(TIMESTEPS * share / 5)] for share in range(6)]
-    save_image(config.results / "p2_reverse.png", make_grid(torch.stack(shown), 6, scale=4))
+    save_image(config.results / "p2_reverse.png", make_grid(torch.stack([frames[done] for done in SHOWN]), 6, scale=4))
     large = [frame.repeat_interleave(4, 1).repeat_interleave(4, 2) for frame in [*frames[::10], *[frames[-1]] * 20]]
     save_gif(config.results / "p2_reverse.gif", large, milliseconds=60)
 

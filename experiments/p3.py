@@ -5,6 +5,7 @@
     python3 -m experiments.p3 --part ladder      # one more ingredient per row, shorter trainings, three seeds
     python3 -m experiments.p3 --part recipe      # the recipe at its full length, three seeds: what is released
     python3 -m experiments.p3 --part features    # coordinates of the t-SNE figures
+    python3 -m experiments.p3 --part hardest     # the commonest mistakes of the released networks, with images
 
 Each part trains what is not yet trained (in --runs, killed and started again at will), writes
 results/p3_<part>.json and prints a table.  They are 30, 48, 72 and 6 trainings of 1 to 10 minutes of one core:
@@ -28,15 +29,16 @@ import torch
 from sklearn.manifold import TSNE
 from sklearn.metrics import cohen_kappa_score
 
-from common.adaptation import network_input, predict
+from common.adaptation import VIEWS, network_input, predict, probabilities
 from common.checkpoint import load_weights
 from common.config import UserError, option, parse_config, run_script
 from common.data import chunks, load_digits, load_unlabelled_digits, to_unit_range
 from common.device import generator
+from common.images import make_grid, save_image
 from experiments.runs import RESULTS, ROOT, mean_and_spread, metrics, percent, read_results, table, train, write_results
 from models.dann import DANN
 
-PARTS = ("bounds", "collapse", "ladder", "recipe", "features")
+PARTS = ("bounds", "collapse", "ladder", "recipe", "features", "hardest")
 TARGETS = ("svhn", "usps")
 CPU = torch.device("cpu")
 BOUNDS = {"source only": "source", "DANN": "dann", "target only": "target"}
@@ -225,12 +227,51 @@ def embed(config: Config, targets: tuple[str, ...], count: int = 1000) -> dict[s
     return content
 
 
+@torch.no_grad()
+def hardest(config: Config, targets: tuple[str, ...], pairs: int = 6, each: int = 10) -> dict[str, Any]:
+    """The commonest confusions of the released networks on val; a row of images for each, the surest mistakes first."""
+    content = {}
+    for target in targets:
+        network = DANN().eval()
+        notes = load_weights(network, ROOT / "checkpoints" / f"p3_dann_{target}.safetensors")
+        views, standardized = VIEWS[: int(notes["views"])], notes["standardized"] == "True"
+        digits, labels = load_digits(config.data / target, "val")
+        parts = [
+            probabilities(network, to_unit_range(digits[p]), standardized, views) for p in chunks(len(digits), 500)
+        ]
+        found = predict(network, digits, standardized, CPU, len(views))  # to the bit what hw2_3.sh says
+        sure = torch.cat(parts).gather(1, found[:, None])[:, 0]
+        wrong = (found != labels).nonzero()[:, 0]
+        wrong = wrong[sure[wrong].argsort(descending=True)].tolist()
+        mistakes: dict[tuple[int, int], list[int]] = {}
+        for index in wrong:
+            mistakes.setdefault((labels[index].item(), found[index].item()), []).append(index)
+        commonest = sorted(mistakes.items(), key=lambda item: (-len(item[1]), item[0]))[:pairs]
+        cells = torch.full((len(commonest) * each, *digits.shape[1:]), 255, dtype=torch.uint8)
+        for row, (_, indices) in enumerate(commonest):
+            shown = indices[:each]
+            cells[row * each : row * each + len(shown)] = digits[shown]
+        if commonest:
+            save_image(config.results / f"p3_hardest_{target}.png", make_grid(cells, each, scale=2))
+        content[target] = {
+            "images": len(digits),
+            "wrong": len(wrong),
+            "pairs": [{"true": true, "found": said, "count": len(which)} for (true, said), which in commonest],
+        }
+    write_results(config.results / "p3_hardest.json", content)
+    return content
+
+
 def main() -> None:
     config = parse_config(Config, __doc__)
     targets = TARGETS if config.target == "both" else (config.target,)
     if config.part == "features":
         for name, points in embed(config, targets).items():
             print(f"{name}: {len(points['x'])} points")
+    elif config.part == "hardest":
+        for target, found in hardest(config, targets).items():
+            print(f"{target}: {found['wrong']} of {found['images']} wrong")
+            print(table(["digit", "taken for", "images"], [[str(n) for n in pair.values()] for pair in found["pairs"]]))
     else:
         print(show(run_part(config, targets), config.part))
 

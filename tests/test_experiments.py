@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -10,15 +11,17 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from common.checkpoint import export_weights
+from common.adaptation import predict
+from common.checkpoint import export_weights, load_weights
 from common.config import UserError
-from common.data import load_digits
-from common.images import save_image
+from common.data import list_images, load_digits
+from common.images import save_image, write_images
 from common.judges import nearest_distance, pairwise_distance
-from experiments import p1, p2, p3
+from experiments import headline, p1, p2, p3
 from experiments.runs import mean_and_spread, percent, table, train
 from models.classifier import Judge
 from models.dann import DANN
+from models.dcgan import Generator
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -168,19 +171,123 @@ def test_short_trainings_of_faces(experiment, builtin, tmp_path):
     assert row["options"] == ["--recipe", "original"] and len(row["runs"][0]["fid"]) == 1
     assert f"| original | 1 | {row['runs'][0]['fid'][0]:.1f} |" in result.stdout
 
+    run = tmp_path / "runs" / "dcgan" / "0-0"
+    found = p1.curve(run)
+    assert found["fid"] == [[64, row["runs"][0]["fid"][0]]] and found["started_from"] == 0 and found["held_out"] == 3
+    assert [images for images, _ in found["train"]] == [images for images, _ in found["held_out_faces"]]
+    # Of a training that went on from released weights, the images of these count too.
+    notes = load_weights(generator := Generator(), run / "weights.safetensors")
+    export_weights(run / "weights.safetensors", generator, images=int(notes["images"]) + 1000)
+    assert p1.curve(run)["fid"] == [[1064, row["runs"][0]["fid"][0]]]
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines if "fid" not in line))
+    with pytest.raises(UserError, match="logged no FID"):
+        p1.curve(run)
+
 
 def test_figures_of_faces(experiment, builtin, weights, tmp_path):
-    (tmp_path / "samples").mkdir()
+    (tmp_path / "run" / "samples").mkdir(parents=True)
     for number in range(3):
-        save_image(tmp_path / "samples" / f"{number}.png", torch.full((3, 526, 526), 80 * number, dtype=torch.uint8))
+        save_image(
+            tmp_path / "run" / "samples" / f"{number}.png", torch.full((3, 526, 526), 80 * number, dtype=torch.uint8)
+        )
     arguments = ("--data", builtin / "face" / "train", "--weights", weights["generator"], "--count", 32)
-    arguments += ("--samples", tmp_path / "samples", "--results", tmp_path / "results")
+    arguments += ("--run-a", tmp_path / "run", "--results", tmp_path / "results", "--weights-b", weights["generator"])
     result = experiment("p1", "--part", "figures", *arguments)
     assert result.returncode == 0, result.stderr
-    sheets = ("p1_first32.png", "p1_interpolation.png", "p1_missed.png", "p1_nearest.png", "p1_training.gif")
-    assert sorted(path.name for path in (tmp_path / "results").iterdir()) == list(sheets)
+    sheets = ["p1_first32.png", "p1_first32_b.png", "p1_interpolation.png", "p1_missed.png", "p1_nearest.png"]
+    found = {path.name: path for path in (tmp_path / "results").iterdir()}
+    assert sorted(found) == ["p1_figures.json", *sheets, "p1_training.gif"]
+    assert found["p1_first32.png"].read_bytes() == found["p1_first32_b.png"].read_bytes()  # of the same weights
+    content = json.loads(found["p1_figures.json"].read_text())
+    assert content["faces"] == 32 and content["shown"] == content["missed"] <= 32
+    assert content["sharpness"] == content["sharpness_b"]
     with Image.open(tmp_path / "results" / "p1_training.gif") as image:
         assert image.n_frames == 3 and image.size == (262, 262)
+
+
+def test_sharpness():
+    """Of stripes a pixel wide half of all neighbours differ, by all; of stripes two wide a quarter."""
+    stripes = torch.tensor([0, 200], dtype=torch.uint8).repeat(8).expand(1, 3, 16, 16)
+    assert p1.sharpness(stripes) == pytest.approx(100)
+    wide = stripes[..., :8].repeat_interleave(2, 3)
+    assert p1.sharpness(wide) == pytest.approx(200 * 7 / 15 / 2)
+
+
+def test_the_hardest_digits(builtin, tmp_path):
+    config = p3.Config(data=builtin / "digits", results=tmp_path)
+    network = DANN().eval()
+    notes = load_weights(network, ROOT / "checkpoints" / "p3_dann_usps.safetensors")
+    digits, labels = load_digits(builtin / "digits" / "usps", "val")
+    found = predict(network, digits, True, torch.device("cpu"), int(notes["views"]))
+    wrong = Counter((t, f) for t, f in zip(labels.tolist(), found.tolist(), strict=True) if t != f)
+    content = p3.hardest(config, ("usps",), pairs=2, each=3)["usps"]
+    assert content == json.loads((tmp_path / "p3_hardest.json").read_text())["usps"]
+    assert (content["images"], content["wrong"]) == (len(digits), wrong.total()) and wrong
+    counts = [pair["count"] for pair in content["pairs"]]
+    assert counts == [count for _, count in wrong.most_common(2)]
+    assert all(wrong[pair["true"], pair["found"]] == pair["count"] for pair in content["pairs"])
+    with Image.open(tmp_path / "p3_hardest_usps.png") as image:
+        assert image.size == (3 * 58 - 2, len(counts) * 58 - 2)
+
+
+def test_the_headline(builtin, tmp_path, monkeypatch):
+    """The wrappers are run on the right folders, what they write is scored against val, and pictures are made of it."""
+    commands, scored, images = [], [], tmp_path / "images"
+
+    def run(*command: object) -> str:
+        commands.append(Path(str(command[1])).name)
+        if commands[-1] == "hw2_3.sh":
+            names = [path.name for path in list_images(Path(command[2]))]
+            command[3].write_text("image_name,label\n" + "".join(f"{name},0\n" for name in names))
+        elif commands[-1] == "hw2_2.sh":
+            names = [f"{digit}_{number:03d}.png" for digit in range(10) for number in range(1, 8)]
+            write_images(command[2], names, torch.zeros(70, 3, 28, 28, dtype=torch.uint8))
+        else:
+            write_images(
+                command[2], [f"{i:04d}.png" for i in range(1, 41)], torch.zeros(40, 3, 64, 64, dtype=torch.uint8)
+            )
+        return ""
+
+    def score(kind: str, *arguments: object) -> dict:
+        scored.append((kind, *arguments))
+        return {"kind": kind}
+
+    monkeypatch.setattr(headline, "run", run)
+    monkeypatch.setattr(headline, "score", score)
+    config = headline.Config(
+        data=builtin, images=images, results=tmp_path / "results", classifier=Path("c.pth"), weights_b=Path("none")
+    )
+    content = headline.measure(config)
+    assert commands == ["hw2_1.sh", "hw2_2.sh", "hw2_3.sh", "hw2_3.sh"]
+    mnistm, faces = builtin / "digits" / "mnistm", builtin / "face"
+    assert scored == [
+        ("faces", images / "faces", "--reference", faces / "val", "--floor", faces / "train"),
+        ("digits", images / "digits", "--classifier", Path("c.pth"), "--reference", mnistm),
+        ("digits", images / "digits", "--reference", mnistm),
+        ("labels", images / "svhn.csv", builtin / "digits" / "svhn" / "val.csv"),
+        ("labels", images / "usps.csv", builtin / "digits" / "usps" / "val.csv"),
+    ]
+    assert content["data"]["face"] == {
+        "train": len(list_images(faces / "train")),
+        "val": len(list_images(faces / "val")),
+    }
+    assert content["checkpoints"]["p1_dcgan"]["sha256"] in (ROOT / "checkpoints" / "SHA256SUMS").read_text()
+    assert json.loads((tmp_path / "results" / "headline.json").read_text()) == content
+    sizes = {"faces": (790, 196), "digits": (1158, 172)}
+    for name, size in sizes.items():
+        with Image.open(tmp_path / "results" / f"headline_{name}.png") as image:
+            assert image.size == size
+
+
+def test_labels_under_digits():
+    """A wrong label is vermilion, a right one black."""
+    digits = torch.full((2, 3, 28, 28), 255, dtype=torch.uint8)
+    sheet = headline.labelled(digits, [7, 7], [True, False], 2)
+    right, wrong = sheet[:, :, :56], sheet[:, :, 60:]
+    assert right.amin(0).min() < 40 and (right.amax(0) - right.amin(0)).max() == 0
+    colors = {tuple(pixel) for pixel in wrong.flatten(1).T.tolist()}
+    assert (0xD5, 0x5E, 0x00) in colors
 
 
 def test_interpolation_keeps_the_length():

@@ -7,13 +7,13 @@ import sys
 import pytest
 
 from common.config import UserError
-from experiments import p3_figures
+from experiments import figures
 
 
 def draw(monkeypatch, folder):
-    monkeypatch.setattr(sys, "argv", ["p3_figures.py", "--results", str(folder)])
-    p3_figures.main()
-    return {path.name: path.read_bytes() for path in folder.glob("*.svg")}
+    monkeypatch.setattr(sys, "argv", ["figures.py", "--results", str(folder), "--build", str(folder / "build")])
+    figures.main()
+    return {path.name: path.read_bytes() for path in (folder / "build").iterdir()}
 
 
 def test_figures_of_adaptation(monkeypatch, tmp_path):
@@ -35,5 +35,5 @@ def test_figures_of_adaptation(monkeypatch, tmp_path):
 
 
 def test_without_results(monkeypatch, tmp_path):
-    with pytest.raises(UserError, match="holds neither"):
+    with pytest.raises(UserError, match="holds no result file that a figure"):
         draw(monkeypatch, tmp_path)

@@ -412,6 +412,9 @@ def test_digits_command(tmp_path):
     for digit, share in enumerate(values["class_accuracy"]):
         right = sum(label == digit == found for label, found in zip(labels, predicted, strict=True))
         assert share == (pytest.approx(right / labels.count(digit)) if digit in labels else None)
+        assert values["confusion"][digit][digit] == right
+    assert [sum(row) for row in values["confusion"]] == values["class_images"]
+    assert [sum(column) for column in zip(*values["confusion"], strict=True)] == [predicted.count(i) for i in range(10)]
 
 
 def test_digits_errors(tmp_path, refused):
@@ -465,6 +468,7 @@ def test_labels_command(tmp_path, inside, refused):
     values = json.loads(inside("evaluate.py", "labels", predicted, truth, "--json")[1])
     assert (values["images"], values["accuracy"]) == (4, 0.75)
     assert values["class_accuracy"] == [1, 0.5, *[None] * 5, 1, None, None]
+    assert values["confusion"][1] == [0, 1, 1, *[0] * 7]  # of two ones, c.png was called a two
     assert "4 images" in inside("evaluate.py", "labels", predicted, truth)[1]
 
     predicted.write_text("image_name,label\na.png,0\nc.png,1\n")

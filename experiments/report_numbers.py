@@ -1,0 +1,407 @@
+"""The numbers of report.pdf, formatted: one dictionary made of the result files, which report/report.typ reads.
+
+Whatever is missing is a UserError that names it and the command that makes it.
+"""
+
+import dataclasses
+import itertools
+from pathlib import Path
+from typing import Any
+
+from scipy.stats import spearmanr
+from torch import nn
+
+import p1_dcgan_train
+import p1_wgan_train
+import p2_ddpm_train
+import p2_inference
+import p3_dann_train
+from common.config import UserError
+from common.download import sha256
+from common.metrics import FACE_SIZE, FEATURES
+from experiments import headline, p1, p2, p3
+from experiments.headline import CITED, TARGETS
+from experiments.runs import ROOT, mean_and_spread, percent, read_results
+from models.dann import DANN
+from models.dcgan import LATENT_SIZE, Critic, Discriminator, Generator
+from models.ddpm import DDPM, IMAGE_SHAPE
+from models.diffusion import BETA_FIRST, BETA_LAST, TIMESTEPS, alpha_bar_schedule
+
+WITH_B = "python3 p1_wgan_train.py --run-dir runs/wgan, then: python3 -m experiments."
+MADE_BY = {
+    **{f"headline{kind}": "python3 -m experiments.headline" for kind in (".json", "_faces.png", "_digits.png")},
+    "headline_labels.png": "python3 -m experiments.headline",
+    **{f"p1_{part}.json": f"python3 -m experiments.p1 --part {part}" for part in ("dcgan", "wgan", "lesson", "curve")},
+    **{f"p1_lesson_{name}.png": "python3 -m experiments.p1 --part lesson" for name in ("tanh_range", "imagenet")},
+    "p1_first32_b.png": WITH_B + "p1 --part figures",
+    **{
+        f"p1_{name}": "python3 -m experiments.p1 --part figures"
+        for name in ("figures.json", "first32.png", "interpolation.png", "nearest.png", "missed.png")
+    },
+    "p2_tradeoff.json": "python3 -m experiments.p2 --part tradeoff",
+    **{
+        f"p2_{name}.png": "python3 -m experiments.p2 --part figures"
+        for name in ("grid", "reverse", "reversed_time", "six_steps")
+    },
+    **{f"p3_{part}.json": f"python3 -m experiments.p3 --part {part}" for part in p3.PARTS},
+    **{f"p3_hardest_{target}.png": "python3 -m experiments.p3 --part hardest" for target in TARGETS},
+}
+WITHOUT = {"seed", "precision", "start", "held_out", "oracle", "method", "recipe"}  # options that no table lists
+
+
+class Measured(dict[str, Any]):
+    """A part of a result file; what it lacks is a UserError that names the file, the place and the command."""
+
+    def __init__(self, content: dict[str, Any], file: str, place: str = ""):
+        self.file, self.place = file, place
+        parts = {key: measured(value, file, f"{place}{key} > ") for key, value in content.items()}
+        super().__init__({key: part for key, part in parts.items() if part != []})
+
+    def __missing__(self, key: str) -> None:
+        command = WITH_B + "headline" if key == "faces_b" else MADE_BY[self.file]
+        raise UserError(f"{self.file} lacks '{self.place}{key}', run: {command}")
+
+
+def measured(content: Any, file: str, place: str = "") -> Any:
+    """The content of a result file with every dictionary in it a `Measured`."""
+    if isinstance(content, dict):
+        return Measured(content, file, place)
+    return [measured(part, file, place) for part in content] if isinstance(content, list) else content
+
+
+def need(folder: Path) -> dict[str, Any]:
+    """All result files by their name without suffix; UserError if one of them, or a picture, is not there."""
+    missing = [name for name in MADE_BY if not (folder / name).is_file()]
+    if missing:
+        more = f" and so are {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise UserError(f"{folder / missing[0]} is missing{more}, run: {MADE_BY[missing[0]]}")
+    files = [name for name in MADE_BY if name.endswith(".json")]
+    return {name.removesuffix(".json"): measured(read_results(folder / name), name) for name in files}
+
+
+def refuse_stale(results: dict[str, Any]) -> None:
+    """Raise UserError if the scores or the figures are not those of the weights in checkpoints/."""
+    for name, notes in results["headline"]["checkpoints"].items():
+        if notes["sha256"] != sha256(ROOT / "checkpoints" / f"{name}.safetensors"):
+            raise UserError(
+                f"headline.json is of other weights than {name}.safetensors, run: {MADE_BY['headline.json']}"
+            )
+    for file, network in (("p1_figures", "p1_dcgan"), ("p2_tradeoff", "p2_ddpm")):
+        if int(results[file]["trained_images"]) != results["headline"]["checkpoints"][network]["trained_images"]:
+            raise UserError(
+                f"{file}.json is of other weights than {network}.safetensors, run: {MADE_BY[file + '.json']}"
+            )
+    for target in TARGETS:
+        scored = results["headline"]["labels"][target]
+        wrong = scored["images"] - sum(row[digit] for digit, row in enumerate(scored["confusion"]))
+        if wrong != results["p3_hardest"][target]["wrong"]:
+            raise UserError(
+                f"p3_hardest.json and headline.json are of other weights, run: {MADE_BY['p3_hardest.json']}"
+            )
+
+
+def settings(*configs: Any) -> list[list[str]]:
+    """The options that decide what a training computes: name, value in each configuration, meaning."""
+
+    def text(value: Any) -> str:
+        if isinstance(value, bool):
+            return "on" if value else "off"
+        return f"{value:,}" if isinstance(value, int) else f"{value:g}" if isinstance(value, float) else value
+
+    fields = [field for field in dataclasses.fields(configs[0]) if field.name not in WITHOUT]
+    kept = [field for field in fields if not field.metadata["free"] or field.name == "images"]
+    return [
+        [field.name.replace("_", "-"), *(text(getattr(c, field.name)) for c in configs), field.metadata["help"]]
+        for field in kept
+        if field.name not in ("log_every", "source", "target")
+    ]
+
+
+def recipe(module: Any, presets: dict[str, Any] | None = None, **changed: Any) -> Any:
+    return module.Config(**{**(presets or {}), **changed})
+
+
+def parameters(network: nn.Module) -> str:
+    return f"{sum(parameter.numel() for parameter in network.parameters()):,}"
+
+
+def steepest(values: dict[str, float]) -> tuple[str, float]:
+    """Of rows that add an ingredient each, the one that differs most from the row above, and by how much."""
+    names = list(values)
+    changes = {name: values[name] - values[above] for above, name in itertools.pairwise(names)}
+    name = max(changes, key=lambda name: abs(changes[name]))
+    return name.removeprefix("+ "), changes[name]
+
+
+def face_numbers(results: dict[str, Any]) -> dict[str, Any]:
+    """What the section on problem 1 needs, as text."""
+    scored = {"a": results["headline"]["faces"], "b": results["headline"]["faces_b"]}
+    floor = results["headline"]["faces"]["floor"]["fid"]
+    original, real_floor = CITED["original_report"]["fid"], CITED["course"]["floor"]
+    found: dict[str, Any] = {"features": f"{FEATURES:,}", "latent": str(LATENT_SIZE), "size": str(FACE_SIZE)}
+    for name, scores in scored.items():
+        found |= {f"fid_{name}": f"{scores['fid']:.1f}", f"kid_{name}": f"{scores['kid_x1000']:.1f}"}
+        found |= {f"rate_{name}": percent([scores["face_rate"]]), f"above_{name}": f"{scores['fid'] - floor:.1f}"}
+    found |= {
+        "floor": f"{floor:.1f}",
+        "floor_kid": f"{results['headline']['faces']['floor']['kid_x1000']:.2f}",
+        "real_rate": percent([results["headline"]["faces"]["real_face_rate"]]),
+        "generated": f"{scored['a']['images']:,}",
+        "reference": f"{scored['a']['reference_images']:,}",
+        "found": {key: str(count) for key, count in results["headline"]["faces"]["faces_found"].items()},
+        "images_a": f"{results['headline']['checkpoints']['p1_dcgan']['trained_images']:,}",
+        "images_b": f"{results['headline']['faces_b']['trained_images']:,}",
+        "better": "lower" if scored["a"]["fid"] < scored["b"]["fid"] else "higher",
+        "original_a": f"{original['dcgan']}",
+        "original_b": f"{original['wgan']}",
+        "original_ratio": f"{original['wgan'] / original['dcgan']:.1f}",
+        "original_above_a": f"{original['dcgan'] - real_floor}",
+        "original_above_b": f"{original['wgan'] - real_floor}",
+        "original_above_ratio": f"{(original['wgan'] - real_floor) / (original['dcgan'] - real_floor):.1f}",
+        "course_floor": f"{real_floor}",
+        "best_other": f"{CITED['eighteen_others']['fid_best']}",
+        "best_other_above": f"{CITED['eighteen_others']['fid_best'] - real_floor:.1f}",
+        "settings": settings(recipe(p1_dcgan_train), recipe(p1_dcgan_train, p1_dcgan_train.ORIGINAL)),
+        "settings_b": settings(recipe(p1_wgan_train), recipe(p1_wgan_train, p1_wgan_train.ORIGINAL)),
+        "parameters_g": parameters(Generator()),
+        "parameters_d": parameters(Discriminator()),
+        "printed": {network.__name__: str(network()) for network in (Generator, Discriminator, Critic)},
+        "held_out": f"{p1.HELD_OUT:,}",
+    }
+    for part in ("dcgan", "wgan"):
+        content = results[f"p1_{part}"]
+        fids = {
+            name: mean_and_spread([run["fid"][-1] for run in content["rows"][name]["runs"]])[0]
+            for name in p1.ROWS[part]
+        }
+        name, change = steepest({name: fid for name, fid in fids.items() if not name.startswith("  ")})
+        best = min(fids, key=fids.get)
+        found[part] = {
+            "rows": [[row[0], *row[2:]] for row in p1.summary(content)],
+            "images": f"{content['images']:,}",
+            "half": f"{content['images'] // 2:,}",
+            "seeds": str(min(len(row["runs"]) for row in content["rows"].values())),
+            "steepest": name,
+            "change": f"{abs(change):.1f}",
+            "direction": "down" if change < 0 else "up",
+            "best": best.strip().removeprefix("+ "),
+            "best_fid": f"{fids[best]:.1f}",
+            "first_fid": f"{next(iter(fids.values())):.1f}",
+        }
+    lesson = {name: results["p1_lesson"][name]["accuracy_d"] for name in ("tanh range", "imagenet")}
+    for key, values in zip(("tanh", "imagenet"), lesson.values(), strict=True):
+        found[f"lesson_{key}"] = percent([mean_and_spread(values[-max(1, len(values) // 10) :])[0]])
+    ends = [(end - m) / s for end in (0, 1) for m, s in zip(p1.IMAGENET_MEAN, p1.IMAGENET_STD, strict=True)]
+    found |= {"imagenet_low": f"{min(ends):.1f}".replace("-", "−"), "imagenet_high": f"{max(ends):.1f}"}
+    for name in ("dcgan", "wgan"):
+        fids = results["p1_curve"][name]["fid"]
+        seen, unseen = (results["p1_curve"][name][faces][-1][1] for faces in ("train", "held_out_faces"))
+        images, best = min(fids, key=lambda pair: pair[1])
+        found[f"curve_{name}"] = {
+            "held_out": f"{results['p1_curve'][name]['held_out']:,}",
+            "count": f"{results['p1_curve'][name]['score_count']:,}",
+            "best": f"{best:.1f}",
+            "best_at": f"{images:,}",
+            "last": f"{fids[-1][1]:.1f}",
+            "last_at": f"{fids[-1][0]:,}",
+            "gap": f"{seen - unseen:.1f}",
+        }
+    drawn = {name: results["p1_figures"][name] for name in ("faces", "missed", "shown")}
+    found |= {f"figures_{name}": f"{value:,}" for name, value in drawn.items()}
+    sharp = {name: results["p1_figures"][f"sharpness{name}"] for name in ("", "_b", "_real")}
+    return found | {f"sharpness{name}": f"{value:.1f}" for name, value in sharp.items()}
+
+
+def digit_numbers(results: dict[str, Any]) -> dict[str, Any]:
+    """What the section on problem 2 needs, as text."""
+    course, judge = (results["headline"]["digits"][name] for name in ("course", "judge"))
+    rows = {(*row["row"][:4], *row["row"][4]): row for row in results["p2_tradeoff"]["rows"]}
+    defaults = p2_inference.Config(Path())
+    table = []
+    for key in p2.grid():
+        if (plain_key := (*key[:4], *key[4])) not in rows:
+            raise UserError(f"p2_tradeoff.json lacks the row {key}, run: {MADE_BY['p2_tradeoff.json']}")
+        row, (sampler, spacing, steps, scale, interval) = rows[plain_key], key
+        shown = steps in (5, defaults.steps, 50, TIMESTEPS) and (scale == defaults.guidance_scale or steps > 5)
+        shown &= steps != 50 or scale == defaults.guidance_scale
+        if not shown:
+            continue
+        guided = f"{interval[0]:g}–{interval[1]:g}" if interval != p2.EVERYWHERE else "all"
+        accuracies = [percent([row[name]]) if name in row else "–" for name in ("course", "judge")]
+        line = [f"{sampler}, {spacing}" if sampler != "ancestral" else sampler, str(steps), f"{scale:g}", guided]
+        line += [*accuracies, f"{row['fid']:.1f}", f"{row['diversity']:.2f}", f"{row['seconds_per_1000']:.0f}"]
+        table.append(line)
+    ours = rows[defaults.sampler, defaults.spacing, defaults.steps, defaults.guidance_scale, 0.0, 1.0]
+    own = rows["ancestral", "uniform", TIMESTEPS, defaults.guidance_scale, 0.0, 1.0]
+    spread, nearest = results["headline"]["digits"]["judge"]["class_diversity"], judge["nearest_training_image"]
+    shares = [g / r for g, r in zip(spread["generated"], spread["real"], strict=True)]
+    confusion = results["headline"]["digits"]["judge"]["confusion"]
+    count, digit, taken = max((n, i, j) for i, row in enumerate(confusion) for j, n in enumerate(row) if i != j)
+    at_scale = {scale: rows[defaults.sampler, defaults.spacing, defaults.steps, scale, 0.0, 1.0] for scale in p2.SCALES}
+    alpha_bar = alpha_bar_schedule().tolist()
+    per_class = dict(enumerate(judge["class_accuracy"]))
+    worst = min(per_class, key=per_class.get)
+    return {
+        "timesteps": str(TIMESTEPS),
+        "beta_first": f"{BETA_FIRST:g}",
+        "beta_last": f"{BETA_LAST:g}",
+        "size": str(IMAGE_SHAPE[1]),
+        "parameters": parameters(DDPM()),
+        "printed": str(DDPM()),
+        "settings": settings(recipe(p2_ddpm_train)),
+        "dropout": f"{100 * p2_ddpm_train.Config.label_dropout:g}",
+        "images": f"{results['headline']['checkpoints']['p2_ddpm']['trained_images']:,}",
+        "generated": f"{course['images']:,}",
+        "each": str(defaults.per_class),
+        "reference": f"{judge['reference_images']:,}",
+        "course": percent([course["accuracy"]]),
+        "judge": percent([judge["accuracy"]]),
+        "course_real": percent(list(course["real_accuracy"].values())),
+        "judge_real": percent(list(judge["real_accuracy"].values())),
+        "fid": f"{judge['fid']:.1f}",
+        "floor": f"{judge['floor']['fid']:.1f}",
+        "kid": f"{judge['kid_x1000']:.1f}",
+        "diversity": f"{100 * sum(shares) / len(shares):.0f}",
+        "nearest": f"{nearest['generated']:.1f}",
+        "nearest_real": f"{nearest['real']:.1f}",
+        "confused": {"digit": str(digit), "taken": str(taken), "count": str(count)},
+        "worst": {"digit": str(worst), "accuracy": percent([per_class[worst]])},
+        "per_class": str(results["p2_tradeoff"]["per_class"]),
+        "steps": str(defaults.steps),
+        "scale": f"{defaults.guidance_scale:g}",
+        "strong_scale": f"{max(p2.SCALES):g}",
+        "shown_times": [str(TIMESTEPS - done) for done in p2.SHOWN],
+        "rows": table,
+        "half_time": str(next(t for t, share in enumerate(alpha_bar) if share < 0.5)),
+        "best_by_accuracy": f"{max(p2.SCALES, key=lambda scale: at_scale[scale]['judge']):g}",
+        "best_by_fid": f"{min(p2.SCALES, key=lambda scale: at_scale[scale]['fid']):g}",
+        "course_misreads": percent([1 - share for share in course["real_accuracy"].values()]),
+        "judge_misreads": percent([1 - share for share in judge["real_accuracy"].values()]),
+        **{
+            f"{name}_{score}": f"{row[score]:.{digits}f}" if score != "judge" else percent([row[score]])
+            for name, row in (
+                ("ours", ours),
+                ("own", own),
+                ("plain", at_scale[0.0]),
+                ("strong", at_scale[max(p2.SCALES)]),
+            )
+            for score, digits in (("judge", 1), ("fid", 1), ("diversity", 2), ("seconds_per_1000", 0))
+        },
+        "calls_ratio": f"{TIMESTEPS / defaults.steps:g}",
+        "others_best": percent([CITED["eighteen_others"]["digits_best"]]),
+    }
+
+
+def adaptation_numbers(results: dict[str, Any]) -> dict[str, Any]:
+    """What the section on problem 3 needs, as text."""
+
+    def accuracies(part: str, target: str, name: str, key: str = "accuracy") -> list[float]:
+        return [run[key] for run in results[f"p3_{part}"][target][name]["runs"]]
+
+    def length(part: str, otherwise: int) -> str:
+        """The images of each training of a part, of its rows' options; "150,000 and 300,000" if they differ."""
+        rows = [results[f"p3_{part}"][target][name]["options"] for target in TARGETS for name in p3.rows_of(part)]
+        found = {int(row[row.index("--images") + 1]) if "--images" in row else otherwise for row in rows}
+        return " and ".join(f"{images:,}" for images in sorted(found))
+
+    def cited(name: str, who: dict[str, Any]) -> list[str]:
+        return [name, *(percent([who[target]]) for target in TARGETS)]
+
+    def row(name: str, part: str, training: str, key: str = "accuracy") -> list[str]:
+        return [name, *(percent(accuracies(part, target, training, key)) for target in TARGETS)]
+
+    original, others = CITED["original_report"], CITED["eighteen_others"]
+    released = [percent([results["headline"]["labels"][target]["accuracy"]]) for target in TARGETS]
+    found: dict[str, Any] = {
+        "bounds_seeds": str(min(len(accuracies("bounds", t, name)) for t in TARGETS for name in p3.BOUNDS)),
+        "recipe_seeds": str(min(len(accuracies("recipe", t, "the recipe")) for t in TARGETS)),
+        "ladder_seeds": str(min(len(accuracies("ladder", t, name)) for t in TARGETS for name in p3.LADDER)),
+        "collapse_seeds": str(min(len(accuracies("collapse", t, n)) for t in TARGETS for n in p3.rows_of("collapse"))),
+        "ladder_images": length("ladder", p3.LADDER_IMAGES),
+        **{
+            f"{part}_images": length(part, p3_dann_train.RECIPES["original"]["images"])
+            for part in ("bounds", "collapse")
+        },
+        "table": [row(name, "bounds", name) for name in p3.BOUNDS],
+        "table_ours": [
+            row("DANN and mean teacher", "recipe", "the recipe", "accuracy_of_views"),
+            ["  the released network", *released],
+        ],
+        "table_cited": [
+            *(cited(name, original[key]) for name, key in (("source only", "source only"), ("DANN", "dann"))),
+            cited("target only", original["target only"]),
+        ],
+        "table_others": [cited("median", others["dann_median"]), cited("best", others["dann_best"])],
+        "table_course": [cited("baseline", CITED["course"]["dann"])],
+        "settings": settings(
+            recipe(p3_dann_train),
+            recipe(p3_dann_train, p3_dann_train.RECIPES["usps"]),
+            recipe(p3_dann_train, p3_dann_train.RECIPES["original"]),
+        ),
+        "parameters": parameters(DANN()),
+        "printed": str(DANN()),
+        "points": f"{results['p3_features']['svhn, DANN']['domain'].count(1):,}",
+        "ladder": [],
+        "alpha_scale": f"{original['alpha_scale']}",
+        "collapsed": f"{100 * original['collapsed']:g}",
+        "views": {t: str(results["headline"]["checkpoints"][f"p3_dann_{t}"]["views"]) for t in TARGETS},
+        "released": dict(zip(TARGETS, released, strict=True)),
+    }
+    for name in p3.LADDER:
+        line = [name.removesuffix(" = the recipe")]
+        for target in TARGETS:
+            shares = accuracies("ladder", target, name)
+            kappa = mean_and_spread(accuracies("ladder", target, name, "agreement"))[0]
+            line += [f"{100 * mean_and_spread(shares)[0]:.1f}", percent(shares), f"{kappa:.2f}"]
+        found["ladder"].append(line)
+    for target in TARGETS:
+        means = {name: mean_and_spread(accuracies("ladder", target, name))[0] for name in p3.LADDER}
+        chain = [name for name in p3.LADDER if name != "the recipe without DANN"]
+        name, change = steepest({name: means[name] for name in chain})
+        caps = {name: mean_and_spread(accuracies("collapse", target, name))[0] for name in p3.rows_of("collapse")}
+        best, worst = max(caps, key=caps.get), min(caps, key=caps.get)
+        counts = [run["predictions"] for run in results["p3_collapse"][target][worst]["runs"]]
+        pairs, wrong = results["p3_hardest"][target]["pairs"], results["p3_hardest"][target]["wrong"]
+        kappas = [mean_and_spread(accuracies("ladder", target, name, "agreement"))[0] for name in p3.LADDER]
+        own = means["+ DANN"] - means[chain[chain.index("+ DANN") - 1]]
+        without = 100 * (means[chain[-1]] - means["the recipe without DANN"])
+        found[target] = {
+            "steepest": name,
+            "change": f"{100 * abs(change):.1f}",
+            "direction": "up" if change > 0 else "down",
+            "rank": f"{spearmanr(kappas, list(means.values())).statistic:.2f}".replace("-", "−"),
+            "dann_change": f"{100 * abs(own):.1f}",
+            "dann_direction": "up" if own > 0 else "down",
+            "first": f"{100 * means[chain[0]]:.1f}",
+            "last": f"{100 * means[chain[-1]]:.1f}",
+            "without": f"{abs(without):.1f}",
+            "without_direction": "lower" if without > 0 else "higher",
+            "best_cap": best.removeprefix("alpha to "),
+            "best": percent([caps[best]]),
+            "worst_cap": worst.removeprefix("alpha to "),
+            "worst": percent([caps[worst]]),
+            "commonest": percent([mean_and_spread([max(c) / sum(c) for c in counts])[0]]),
+            "pairs": [[str(pair["true"]), str(pair["found"]), str(pair["count"])] for pair in pairs],
+            "wrong": f"{wrong:,}",
+            "images": f"{results['p3_hardest'][target]['images']:,}",
+            "pair": [str(pairs[0]["true"]), str(pairs[0]["found"]), str(pairs[0]["count"])],
+        }
+    return found
+
+
+def numbers(results: dict[str, Any]) -> dict[str, Any]:
+    """Everything that report.typ reads, formatted."""
+    data, course = results["headline"]["data"], CITED["course"]["data"]
+    return {
+        "cited": CITED,
+        "headline": [row[1:] for row in headline.rows(results["headline"], results["p3_recipe"])],
+        "data": {
+            name: {split: f"{data[name][split]:,}" for split in data[name]}
+            | {f"course_{split}": f"{course[name][split]:,}" for split in data[name]}
+            for name in data
+        },
+        "p1": face_numbers(results),
+        "p2": digit_numbers(results),
+        "p3": adaptation_numbers(results),
+        "commands": sorted(set(MADE_BY.values()) - {command for command in MADE_BY.values() if "then" in command}),
+    }

@@ -1,0 +1,158 @@
+"""The report is built of result files: every number in it comes from them, and a missing one stops the build."""
+
+import json
+import re
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import pypdf
+import pytest
+from fabricated import fabricate
+
+from common.config import run_script
+from experiments import headline, report
+from experiments.report_numbers import MADE_BY
+from experiments.runs import RESULTS, ROOT, percent
+
+TEXT = (ROOT / "report" / "report.typ").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def fabricated(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("fabricated")
+    fabricate(folder, points=40)
+    return folder
+
+
+@pytest.fixture
+def results(fabricated, tmp_path) -> Path:
+    """A copy that a test may damage."""
+    return Path(shutil.copytree(fabricated, tmp_path / "results"))
+
+
+def build(monkeypatch, capsys, results: Path, figures: bool = True) -> tuple[int, str, Path]:
+    """Build the report within this process: exit code, stderr and the PDF's path."""
+    pdf = results.parent / "report.pdf"
+    options = ("--results", results, "--build", results.parent / "build", "--pdf", pdf)
+    monkeypatch.setattr(sys, "argv", ["report.py", *map(str, options)])
+    if not figures:  # those of an earlier build serve
+        monkeypatch.setattr(report.figures, "draw_all", lambda *_: [])
+    capsys.readouterr()
+    try:
+        run_script(report.main)
+        code = 0
+    except SystemExit as end:
+        code = end.code
+    return code, capsys.readouterr().err, pdf
+
+
+def change(file: Path, edit: Any) -> None:
+    content = json.loads(file.read_text())
+    edit(content)
+    file.write_text(json.dumps(content))
+
+
+def text_of(pdf: Path) -> str:
+    pages = pypdf.PdfReader(pdf).pages
+    assert 8 <= len(pages) <= 14
+    return re.sub(r"\s+", " ", " ".join(page.extract_text() for page in pages))
+
+
+def test_the_report_is_built(monkeypatch, capsys, results):
+    """Numbers of every section are in the text and change with the result files; the same files give the same bytes."""
+    code, errors, pdf = build(monkeypatch, capsys, results)
+    assert code == 0, errors
+    first, text = pdf.read_bytes(), text_of(pdf)
+    content, recipe = (json.loads((results / f"{name}.json").read_text()) for name in ("headline", "p3_recipe"))
+    rate, accuracy = content["faces"]["face_rate"], content["digits"]["judge"]["accuracy"]
+    runs = recipe["usps"]["the recipe"]["runs"]
+    for found in (
+        f"FID {content['faces']['fid']:.1f}",
+        f"in {percent([rate])} % of A",
+        f"our judge {percent([accuracy])} %",
+        percent([run["accuracy_of_views"] for run in runs]),
+        "7,500 training faces instead of 38,464",
+        "6,590,211",
+        "seeds of the plain recipe (150,000 images each)",
+        "a factor of 6.2",  # 67 - 17 over 25 - 17
+    ):
+        assert found in text, found
+    for name in ("Generator", "Discriminator", "Critic", "DANN", "DDPM"):
+        printed = (ROOT / "tests" / "printed" / f"{name.lower()}.txt").read_text().split("\n")
+        assert re.sub(r"\s+", "", printed[2]) in re.sub(r"\s+", "", text)
+
+    assert build(monkeypatch, capsys, results)[0] == 0 and pdf.read_bytes() == first
+    change(results / "headline.json", lambda content: content["faces"].update(fid=123.44))
+    assert build(monkeypatch, capsys, results, figures=False)[0] == 0
+    assert "FID 123.4" in text_of(pdf) and "FID 123.4" not in text
+
+
+@pytest.mark.parametrize(
+    ("file", "edit", "named"),
+    [
+        ("p1_dcgan.json", lambda content: content["rows"].pop("+ R1"), "lacks 'rows > + R1'"),
+        ("p3_bounds.json", lambda content: content["usps"].pop("DANN"), "lacks 'usps > DANN'"),
+        (
+            "p3_ladder.json",
+            lambda content: content["svhn"]["+ DANN"]["runs"][1].pop("accuracy"),
+            "lacks 'svhn > + DANN > runs > accuracy'",
+        ),
+        ("headline.json", lambda content: content.pop("faces_b"), "lacks 'faces_b', run: python3 p1_wgan_train.py"),
+        ("headline.json", lambda content: content["checkpoints"]["p2_ddpm"].update(sha256="0"), "is of other weights"),
+        ("p2_tradeoff.json", lambda content: content.update(trained_images="1"), "is of other weights"),
+        ("p3_hardest.json", lambda content: content["usps"].update(wrong=1), "are of other weights"),
+        ("p2_tradeoff.json", lambda content: content["rows"].pop(), "lacks the row"),
+        ("p1_lesson.json", lambda content: content["imagenet"].update(accuracy_d=[]), "lacks 'imagenet > accuracy_d'"),
+        ("p1_curve.json", lambda content: content.pop("wgan"), "lacks 'wgan'"),
+    ],
+)
+def test_a_missing_number_stops_the_build(monkeypatch, capsys, results, file, edit, named):
+    change(results / file, edit)
+    code, errors, pdf = build(monkeypatch, capsys, results)
+    assert code == 2 and errors.count("\n") == 1, errors
+    assert file in errors and named in errors and "run: python3 " in errors
+    assert not pdf.exists()
+
+
+@pytest.mark.parametrize("name", MADE_BY)
+def test_a_missing_file_stops_the_build(monkeypatch, capsys, results, name):
+    (results / name).unlink()
+    code, errors, pdf = build(monkeypatch, capsys, results)
+    assert (code, errors) == (2, f"report.py: error: {results / name} is missing, run: {MADE_BY[name]}\n")
+    assert not pdf.exists()
+
+
+def typed_numbers(text: str) -> list[str]:
+    """The lines of a Typst text with digits in them that are no length, code, formula, name or unit."""
+    text = re.sub(r"//.*", "", text)
+    text = re.sub(r"`[^`]*`|\$[^$]*\$|\"[^\"\s]*\.(?:png|svg|typ|json)\"", "", text)
+    text = re.sub(r"\b\d+(\.\d+)?(pt|cm|em|fr|%)", "", text)
+    text = re.sub(r"\bp[123]\b[.\w]*(\(\d\))?|p[123]_\w+|\.at\(.*?\)|rgb\(\"#\w+\"\)|luma\(\d+\)|problem \d", "", text)
+    text = re.sub(r"× 1000|per 1000|\(2M\)|\(\w+,\) \* \d|columns: 1|wide / 10|\(0, half|len\(\) / 2", "", text)
+    return re.findall(r".*\d.*", text)
+
+
+def test_no_number_is_typed():
+    assert not typed_numbers(TEXT)
+    for typed in ("a FID of 55.6, which", "#p1.fid_a and 12 % of", "over 3 seeds"):
+        assert typed_numbers(TEXT + typed) == [typed.replace("#p1.fid_a", "#")]
+
+
+def test_the_readme_shows_what_was_measured():
+    """Every row of README's table is made of results/headline.json and results/p3_recipe.json."""
+    if not (RESULTS / "headline.json").is_file():
+        pytest.skip("results/headline.json is not there, run: python3 -m experiments.headline")
+    content, recipe = (json.loads((RESULTS / f"{name}.json").read_text()) for name in ("headline", "p3_recipe"))
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for row in headline.rows(content, recipe):
+        assert "| " + " | ".join(row) + " |" in readme
+    for path in re.findall(r"results/\w+\.png", readme):
+        assert (ROOT / path).is_file()
+    for name, notes in headline.checkpoints().items():
+        assert content["checkpoints"][name] == notes, f"run: {MADE_BY['headline.json']}"
+    data = content["data"]
+    course = headline.CITED["course"]["data"]
+    for name, split in (("face", "train"), ("svhn", "train")):
+        assert f"{data[name][split]:,}" in readme and f"{course[name][split]:,}" in readme
