@@ -144,22 +144,30 @@ def draw_features(content: dict[str, Any], target: str) -> Figure:
 
 
 def draw_collapse(rows: dict[str, Any]) -> Figure:
-    """Accuracy on the target, and the share of the commonest prediction, against alpha's cap."""
-    figure, axes = plt.subplots(figsize=(3.3, 2.4), layout="constrained")
+    """Against alpha's cap: accuracies and the share of the commonest prediction; the norm of the features."""
+    figure, panels = plt.subplots(1, 2, figsize=(6.7, 2.5), layout="constrained")
     caps = [float(name.removeprefix("alpha to ")) for name in rows]
-    accuracies = [[run["accuracy"] for run in row["runs"]] for row in rows.values()]
     commonest = [[max(run["predictions"]) / sum(run["predictions"]) for run in row["runs"]] for row in rows.values()]
-    for values, label, color, marker in (
-        (accuracies, "accuracy on the target", BLUE, "o"),
-        (commonest, "share of the commonest prediction", ORANGE, "s"),
+    accuracies, source, norms = (
+        [[run[key] for run in row["runs"]] for row in rows.values()]
+        for key in ("accuracy", "val_accuracy", "feature_norm")
+    )
+    for axes, values, label, color, marker in (
+        (panels[0], source, "accuracy on the source", GREEN, "^"),
+        (panels[0], accuracies, "accuracy on the target", BLUE, "o"),
+        (panels[0], commonest, "share of the commonest prediction", ORANGE, "s"),
+        (panels[1], norms, "", BLUE, "o"),
     ):
         for cap, runs in zip(caps, values, strict=True):
             axes.scatter([cap] * len(runs), runs, color=color, marker=marker, s=10, alpha=0.6)
-        axes.plot(caps, [mean_and_spread(runs)[0] for runs in values], color=color, label=label)
-    axes.set(xscale="log", xlabel="cap of the gradient reversal's strength alpha", ylim=(0, 1.02))
-    axes.set_xticks(caps, [f"{cap:g}" for cap in caps], minor=False)
-    axes.minorticks_off()
-    axes.legend(frameon=False)
+        axes.plot(caps, [mean_and_spread(runs)[0] for runs in values], color=color, marker=marker, ms=3, label=label)
+    for axes in panels:
+        axes.set(xscale="log", xlabel="cap of the gradient reversal's strength alpha")
+        axes.set_xticks(caps, [f"{cap:g}" for cap in caps], minor=False, rotation=60)
+        axes.minorticks_off()
+    panels[0].set_ylim(0, 1.02)
+    panels[1].set(ylim=(0, None), ylabel="mean norm of features")
+    figure.legend(loc="outside lower center", ncols=3, frameon=False)
     return figure
 
 

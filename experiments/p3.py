@@ -1,15 +1,15 @@
 """Problem 3 in numbers: the homework's table, the collapse it describes, and what each ingredient is worth.
 
     python3 -m experiments.p3 --part bounds      # source only, DANN and target only, the original recipe, five seeds
-    python3 -m experiments.p3 --part collapse    # the original DANN with other strengths of the gradient reversal
+    python3 -m experiments.p3 --part collapse    # the original DANN on SVHN, other strengths of its adversary
     python3 -m experiments.p3 --part ladder      # one more ingredient per row, shorter trainings, three seeds
     python3 -m experiments.p3 --part recipe      # the recipe at its full length, three seeds: what is released
     python3 -m experiments.p3 --part features    # coordinates of the t-SNE figures
     python3 -m experiments.p3 --part hardest     # the commonest mistakes of the released networks, with images
 
 Each part trains what is not yet trained (in --runs, killed and started again at will), writes
-results/p3_<part>.json and prints a table.  They are 30, 48, 72 and 6 trainings of 1 to 10 minutes of one core:
-best with OMP_NUM_THREADS=1 and as many --jobs as cores.  The figures are drawn by experiments.p3_figures.
+results/p3_<part>.json and prints a table.  They are 30, 30, 72 and 6 trainings of 1 to 10 minutes of one core:
+best with OMP_NUM_THREADS=1 and as many --jobs as cores.  The figures are drawn by experiments.figures.
 
 The target's labels serve for the accuracies of the tables only.  What they are not used for: every network
 is the averaged one of its training's last step, and the criterion that compares rows of the ladder is
@@ -42,7 +42,7 @@ PARTS = ("bounds", "collapse", "ladder", "recipe", "features", "hardest")
 TARGETS = ("svhn", "usps")
 CPU = torch.device("cpu")
 BOUNDS = {"source only": "source", "DANN": "dann", "target only": "target"}
-CAPS = (0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0)
+CAPS = (0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0, 4.0, 8.0)
 ORIGINAL_SOURCE = ("--recipe", "original", "--method", "source")
 AVERAGED = ("--ema-half-life", 40_000, "--decay-from", 0.5, "--weight-decay", 1e-4)
 PHOTOMETRIC = ("--augment", "--zoom-low", 1, "--zoom-high", 1, "--shear", 0, "--shift", 0, "--neighbors", 0)
@@ -64,7 +64,7 @@ LADDER: dict[str, tuple[object, ...]] = {
 # The lengths of the trainings; the ladder's are a quarter of the recipes', and what is not here has the recipe's own.
 IMAGES = {
     **{("bounds", target): 150_000 for target in TARGETS},
-    **{("collapse", target): 100_000 for target in TARGETS},
+    ("collapse", "svhn"): 100_000,
     **{("ladder", "svhn"): 150_000, ("ladder", "usps"): 100_000},
 }
 
@@ -264,7 +264,8 @@ def hardest(config: Config, targets: tuple[str, ...], pairs: int = 6, each: int 
 
 def main() -> None:
     config = parse_config(Config, __doc__)
-    targets = TARGETS if config.target == "both" else (config.target,)
+    both = ("svhn",) if config.part == "collapse" else TARGETS  # the original describes the collapse of SVHN
+    targets = both if config.target == "both" else (config.target,)
     if config.part == "features":
         for name, points in embed(config, targets).items():
             print(f"{name}: {len(points['x'])} points")

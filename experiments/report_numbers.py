@@ -125,6 +125,11 @@ def parameters(network: nn.Module) -> str:
     return f"{sum(parameter.numel() for parameter in network.parameters()):,}"
 
 
+def option_of(options: list[str], name: str) -> str:
+    """The value of an option of a training's command line."""
+    return options[options.index(name) + 1]
+
+
 def steepest(values: dict[str, float]) -> tuple[str, float]:
     """Of rows that add an ingredient each, the one that differs most from the row above, and by how much."""
     names = list(values)
@@ -298,11 +303,41 @@ def adaptation_numbers(results: dict[str, Any]) -> dict[str, Any]:
     def accuracies(part: str, target: str, name: str, key: str = "accuracy") -> list[float]:
         return [run[key] for run in results[f"p3_{part}"][target][name]["runs"]]
 
-    def length(part: str, otherwise: int) -> str:
-        """The images of each training of a part, of its rows' options; "150,000 and 300,000" if they differ."""
+    def length(part: str) -> str:
+        """The images of each training of a part, of its rows' options; "150,000 and 100,000" if the targets differ."""
         rows = [results[f"p3_{part}"][target][name]["options"] for target in TARGETS for name in p3.rows_of(part)]
-        found = {int(row[row.index("--images") + 1]) if "--images" in row else otherwise for row in rows}
-        return " and ".join(f"{images:,}" for images in sorted(found))
+        return " and ".join(f"{images:,}" for images in dict.fromkeys(int(option_of(row, "--images")) for row in rows))
+
+    def collapse() -> dict[str, str]:
+        """SVHN's accuracy by alpha's cap, and what goes with it."""
+        rows = {name: results["p3_collapse"]["svhn"][name] for name in p3.rows_of("collapse")}
+        cap = {name: name.removeprefix("alpha to ").removesuffix(".0") for name in rows}
+
+        def mean(name: str, key: str) -> float:
+            return mean_and_spread([run[key] for run in rows[name]["runs"]])[0]
+
+        means = {name: mean(name, "accuracy") for name in rows}
+        best, worst, first, last = (
+            max(means, key=means.get),
+            min(means, key=means.get),
+            *[list(rows)[i] for i in (0, -1)],
+        )
+        shares = [max(run["predictions"]) / sum(run["predictions"]) for run in rows[worst]["runs"]]
+        classes = results["headline"]["labels"]["svhn"]["class_images"]
+        return {
+            "seeds": str(min(len(row["runs"]) for row in rows.values())),
+            "images": f"{int(option_of(rows[best]['options'], '--images')):,}",
+            "best": percent([means[best]]),
+            "best_cap": cap[best],
+            "worst": percent([means[worst]]),
+            "worst_cap": cap[worst],
+            "commonest": percent([mean_and_spread(shares)[0]]),
+            "commonest_true": percent([max(classes) / sum(classes)]),
+            "first_norm": f"{mean(first, 'feature_norm'):.0f}",
+            "last_norm": f"{mean(last, 'feature_norm'):,.0f}",
+            "first_source": percent([mean(first, "val_accuracy")]),
+            "last_source": percent([mean(last, "val_accuracy")]),
+        }
 
     def cited(name: str, who: dict[str, Any]) -> list[str]:
         return [name, *(percent([who[target]]) for target in TARGETS)]
@@ -316,12 +351,7 @@ def adaptation_numbers(results: dict[str, Any]) -> dict[str, Any]:
         "bounds_seeds": str(min(len(accuracies("bounds", t, name)) for t in TARGETS for name in p3.BOUNDS)),
         "recipe_seeds": str(min(len(accuracies("recipe", t, "the recipe")) for t in TARGETS)),
         "ladder_seeds": str(min(len(accuracies("ladder", t, name)) for t in TARGETS for name in p3.LADDER)),
-        "collapse_seeds": str(min(len(accuracies("collapse", t, n)) for t in TARGETS for n in p3.rows_of("collapse"))),
-        "ladder_images": length("ladder", p3.LADDER_IMAGES),
-        **{
-            f"{part}_images": length(part, p3_dann_train.RECIPES["original"]["images"])
-            for part in ("bounds", "collapse")
-        },
+        **{f"{part}_images": length(part) for part in ("ladder", "bounds")},
         "table": [row(name, "bounds", name) for name in p3.BOUNDS],
         "table_ours": [
             row("DANN and mean teacher", "recipe", "the recipe", "accuracy_of_views"),
@@ -343,6 +373,7 @@ def adaptation_numbers(results: dict[str, Any]) -> dict[str, Any]:
         "points": f"{results['p3_features']['svhn, DANN']['domain'].count(1):,}",
         "ladder": [],
         "alpha_scale": f"{original['alpha_scale']}",
+        "collapse": collapse(),
         "collapsed": f"{100 * original['collapsed']:g}",
         "views": {t: str(results["headline"]["checkpoints"][f"p3_dann_{t}"]["views"]) for t in TARGETS},
         "released": dict(zip(TARGETS, released, strict=True)),
@@ -358,9 +389,6 @@ def adaptation_numbers(results: dict[str, Any]) -> dict[str, Any]:
         means = {name: mean_and_spread(accuracies("ladder", target, name))[0] for name in p3.LADDER}
         chain = [name for name in p3.LADDER if name != "the recipe without DANN"]
         name, change = steepest({name: means[name] for name in chain})
-        caps = {name: mean_and_spread(accuracies("collapse", target, name))[0] for name in p3.rows_of("collapse")}
-        best, worst = max(caps, key=caps.get), min(caps, key=caps.get)
-        counts = [run["predictions"] for run in results["p3_collapse"][target][worst]["runs"]]
         pairs, wrong = results["p3_hardest"][target]["pairs"], results["p3_hardest"][target]["wrong"]
         kappas = [mean_and_spread(accuracies("ladder", target, name, "agreement"))[0] for name in p3.LADDER]
         own = means["+ DANN"] - means[chain[chain.index("+ DANN") - 1]]
@@ -376,11 +404,6 @@ def adaptation_numbers(results: dict[str, Any]) -> dict[str, Any]:
             "last": f"{100 * means[chain[-1]]:.1f}",
             "without": f"{abs(without):.1f}",
             "without_direction": "lower" if without > 0 else "higher",
-            "best_cap": best.removeprefix("alpha to "),
-            "best": percent([caps[best]]),
-            "worst_cap": worst.removeprefix("alpha to "),
-            "worst": percent([caps[worst]]),
-            "commonest": percent([mean_and_spread([max(c) / sum(c) for c in counts])[0]]),
             "pairs": [[str(pair["true"]), str(pair["found"]), str(pair["count"])] for pair in pairs],
             "wrong": f"{wrong:,}",
             "images": f"{results['p3_hardest'][target]['images']:,}",

@@ -20,7 +20,8 @@ def test_figures_of_adaptation(monkeypatch, tmp_path):
     points = {"x": [0.0, 1.0, 2.0], "y": [2.0, 0.0, 1.0], "class": [3, 9, 3], "domain": [0, 0, 1]}
     features = {f"usps, {name}": points for name in ("source only", "DANN")}
     (tmp_path / "p3_features.json").write_text(json.dumps(features))
-    runs = [{"accuracy": accuracy, "predictions": [8, 2]} for accuracy in (0.2, 0.4)]
+    rest = {"val_accuracy": 0.9, "feature_norm": 20.0, "predictions": [8, 2]}
+    runs = [{"accuracy": accuracy, **rest} for accuracy in (0.2, 0.4)]
     (tmp_path / "p3_collapse.json").write_text(
         json.dumps({"svhn": {"alpha to 0.1": {"runs": runs}, "alpha to 2.0": {"runs": runs}}})
     )

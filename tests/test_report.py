@@ -70,7 +70,7 @@ def test_the_report_is_built(monkeypatch, capsys, results):
     runs = recipe["usps"]["the recipe"]["runs"]
     for found in (
         f"FID {content['faces']['fid']:.1f}",
-        f"in {percent([rate])} % of A",
+        f"in {percent([rate])} % of",
         f"our judge {percent([accuracy])} %",
         percent([run["accuracy_of_views"] for run in runs]),
         "7,500 training faces instead of 38,464",
