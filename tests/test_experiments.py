@@ -55,7 +55,8 @@ def test_the_ladder_is_climbed_once(experiment, builtin, tmp_path):
     arguments += ("--part", "ladder", "--seeds", 2, "--rows", 1, "--images", 64)
     first = experiment("p3", *arguments)
     assert first.returncode == 0, first.stderr
-    assert "| usps | source only, as in the original | 2 |" in first.stdout
+    assert first.stdout.startswith("| training | USPS: accuracy | USPS: best seen | USPS: agreement |")
+    assert first.stdout.count("\n") == 3 and "| source only, as in the original | " in first.stdout
     before = (tmp_path / "p3_ladder.json").read_bytes()
     content = json.loads(before)["usps"]
     assert list(content) == list(p3.LADDER)[:1]
