@@ -168,8 +168,7 @@ def rows(content: dict[str, Any], recipe: dict[str, Any]) -> list[list[str]]:
         ],
     ]
     for target, name in zip(TARGETS, ("SVHN", "USPS"), strict=True):
-        (runs,) = (entry["runs"] for entry in recipe[target].values())
-        seeds = [run["accuracy_of_views"] for run in runs]
+        seeds = [run["accuracy_of_views"] for run in recipe[target]["the recipe"]["runs"]]
         original, others = CITED["original_report"]["dann"][target], CITED["eighteen_others"]["dann_best"][target]
         found.append(
             [

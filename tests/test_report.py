@@ -12,9 +12,9 @@ import pytest
 from fabricated import fabricate
 
 from common.config import run_script
-from experiments import headline, report
+from experiments import headline, p3, report
 from experiments.report_numbers import MADE_BY
-from experiments.runs import RESULTS, ROOT, percent
+from experiments.runs import RESULTS, ROOT, percent, read_results
 
 TEXT = (ROOT / "report" / "report.typ").read_text(encoding="utf-8")
 
@@ -156,3 +156,25 @@ def test_the_readme_shows_what_was_measured():
     course = headline.CITED["course"]["data"]
     for name, split in (("face", "train"), ("svhn", "train")):
         assert f"{data[name][split]:,}" in readme and f"{course[name][split]:,}" in readme
+
+
+@pytest.mark.parametrize("part", ["bounds", "ladder"])
+def test_the_readme_has_the_tables_of_problem_3(part):
+    """Line by line what `python3 -m experiments.p3 --part ...` prints."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    for line in p3.show(read_results(RESULTS / f"p3_{part}.json"), part).splitlines():
+        assert line in readme
+
+
+def test_the_readme_tells_of_the_collapse():
+    readme = re.sub(r"\s+", " ", (ROOT / "README.md").read_text(encoding="utf-8"))
+    rows = read_results(RESULTS / "p3_collapse.json")["svhn"]
+    for cap in ("0.2", "0.5", "2.0", "8.0"):
+        accuracy = percent([run["accuracy"] for run in rows[f"alpha to {cap}"]["runs"]])
+        assert f"{accuracy} % with alpha" in readme or f"{accuracy} % up to {cap.removesuffix('.0')}" in readme
+    first, last = (rows[f"alpha to {cap}"]["runs"] for cap in ("0.1", "8.0"))
+    norms = [sum(run["feature_norm"] for run in runs) / len(runs) for runs in (first, last)]
+    assert f"from {norms[0]:.0f} to {norms[1]:.0f}" in readme
+    source = [percent([run["val_accuracy"] for run in runs]) for runs in (first, last)]
+    assert f"from {source[0]} % to {source[1]} %" in readme
+    assert percent([max(run["predictions"]) / sum(run["predictions"]) for run in last]) in readme
