@@ -166,6 +166,19 @@ def test_the_readme_has_the_tables_of_problem_3(part):
         assert line in readme
 
 
+def test_the_readme_compares_labels_at_full_length():
+    readme = re.sub(r"\s+", " ", (ROOT / "README.md").read_text(encoding="utf-8"))
+    rows = read_results(RESULTS / "p3_recipe.json")["usps"]
+    found = []
+    for name in ("labels where the teacher is sure", "the recipe"):
+        runs = rows[name]["runs"]
+        found += [
+            percent([run["accuracy"] for run in runs]),
+            f"{sum(run['agreement'] for run in runs) / len(runs):.3f}",
+        ]
+    assert "{} % of single views, agreement {}, against {} % and {}".format(*found) in readme
+
+
 def test_the_readme_tells_of_the_collapse():
     readme = re.sub(r"\s+", " ", (ROOT / "README.md").read_text(encoding="utf-8"))
     rows = read_results(RESULTS / "p3_collapse.json")["svhn"]
