@@ -23,7 +23,7 @@ from common.config import Parser, UserError, checked, run_script
 from common.data import NUM_CLASSES, decode_image, decode_images, list_images, read_labels
 from common.device import pick_device
 from common.images import make_grid, save_image
-from common.judges import JUDGE, class_accuracies, classify, digit_quality, load_judge
+from common.judges import JUDGE, class_accuracies, classify, digit_quality, load_judge, relative_diversity
 from common.metrics import distances, face_counts, read_faces, sample_of, scored_images
 
 
@@ -106,8 +106,7 @@ def _accuracy_table(result: dict[str, Any], options: argparse.Namespace) -> str:
         (real,) = result["real_accuracy"].values()
         lines[0] += f"; {real:.2%} of {result['reference_images']} real ones"
         lines += _distance_lines(result, "training digits")
-        nearest, spread = result["nearest_training_image"], result["class_diversity"]
-        share = sum(g / r for g, r in zip(spread["generated"], spread["real"], strict=True)) / NUM_CLASSES
+        nearest, share = result["nearest_training_image"], relative_diversity(result["class_diversity"])
         lines.append(f"diversity of a class {share:.0%} of that of real digits")
         lines.append(
             f"nearest training image {nearest['generated']:.1f} grey levels off, {nearest['real']:.1f} for real"

@@ -19,16 +19,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from common.adaptation import predict
-from common.checkpoint import load_weights
+from common.adaptation import TARGETS, load_dann, predict
 from common.config import in_one_line, option, parse_config, run_script
 from common.data import decode_images, list_images
 from common.device import pick_device
 from common.files import atomic_write, refuse_others
-from models.dann import DANN
 
 HERE = Path(__file__).resolve().parent
-TARGETS = ("svhn", "usps")
 
 
 @dataclass(frozen=True)
@@ -60,11 +57,9 @@ def main() -> None:
     digits = decode_images(paths, 28, resize=True)
     target = config.target if config.target != "auto" else target_domain(config.image_dir, digits)
 
-    network = DANN()
     weights = Path(config.weights) if config.weights else HERE / "checkpoints" / f"p3_dann_{target}.safetensors"
-    metadata = load_weights(network, weights)
-    network.eval().to(device=device, memory_format=torch.channels_last)
-    standardized, views = metadata["standardized"] == "True", int(metadata.get("views", 1))
+    network, standardized, views = load_dann(weights)
+    network.to(device=device, memory_format=torch.channels_last)
     labels = predict(network, digits, standardized, device, views).tolist()
 
     table = io.StringIO()

@@ -16,8 +16,8 @@ import torch
 from torch.nn import functional as F
 
 from benchmarks.plain import DEVICE, images_per_second, loader, training_digits
+from common.adaptation import load_dann
 from common.augment import standardize
-from common.checkpoint import load_weights
 from common.config import option, parse_config, run_script
 from common.data import list_images
 from models.dann import DANN
@@ -64,9 +64,8 @@ def train(config: Config) -> float:
 @torch.no_grad()
 def write_labels(config: Config) -> int:
     """How many rows were written."""
-    network = DANN()
-    standardized = load_weights(network, config.weights)["standardized"] == "True"
-    network.eval().to(DEVICE)
+    network, standardized, _ = load_dann(config.weights)
+    network.to(DEVICE)
     paths = list_images(config.image_dir)
     labels = []
     for images, _ in loader(paths, config.batch_size, train=False):

@@ -1,12 +1,17 @@
 """What adaptation training and inference share: the network's input and its predictions."""
 
+from pathlib import Path
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from common.augment import standardize
+from common.checkpoint import load_weights
 from common.data import NUM_CLASSES, chunks, to_unit_range
 from models.dann import DANN
+
+TARGETS = ("svhn", "usps")
 
 
 def network_input(images: Tensor, standardized: bool) -> Tensor:
@@ -18,6 +23,16 @@ def network_input(images: Tensor, standardized: bool) -> Tensor:
 # are (1), the first of them the image itself, then the same with colours inverted (-1).
 VIEWS = [(right, down, sign) for sign in (1, -1) for down in (0, -1, 1) for right in (0, -1, 1)]
 KEEPING_COLORS = len(VIEWS) // 2  # the first so many keep the colours
+
+
+def load_dann(weights: Path) -> tuple[DANN, bool, int]:
+    """A released network in eval mode, on the CPU, whether its input is standardised, and how many VIEWS it averages.
+
+    Raises UserError as `load_weights` does.
+    """
+    network = DANN().eval()
+    metadata = load_weights(network, weights)
+    return network, metadata["standardized"] == "True", int(metadata.get("views", 1))
 
 
 def random_views(count: int, among: int, generator: torch.Generator) -> list[tuple[int, int, int]]:

@@ -38,6 +38,12 @@ def pairwise_distance(points: Tensor, labels: Tensor) -> list[float]:
     return [torch.pdist(points[labels == digit].float()).mean().item() for digit in range(NUM_CLASSES)]
 
 
+def relative_diversity(class_diversity: dict[str, list[float]]) -> float:
+    """The `pairwise_distance` of "generated" digits as a share of that of "real" ones, the mean of the classes."""
+    pairs = zip(class_diversity["generated"], class_diversity["real"], strict=True)
+    return sum(generated / real for generated, real in pairs) / NUM_CLASSES
+
+
 def nearest_distance(images: Tensor, others: Tensor) -> Tensor:
     """For uint8 images (n, 3, h, w) the root mean squared difference, in grey levels, to the nearest of `others`."""
     ours, theirs = images.flatten(1).float(), others.flatten(1).float()

@@ -18,6 +18,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor, nn
 
+from common.adaptation import TARGETS
 from common.checkpoint import load_weights
 from common.config import UserError, option, parse_config, run_script
 from common.data import decode_images, list_images, load_folder, read_labels
@@ -29,7 +30,6 @@ from models.dann import DANN
 from models.dcgan import Generator
 from models.ddpm import ContextUnet
 
-TARGETS = ("svhn", "usps")
 NETWORKS: dict[str, type[nn.Module]] = {
     "p1_dcgan": Generator,
     "p2_ddpm": ContextUnet,

@@ -23,7 +23,7 @@ from common.config import option, parse_config, run_script
 from common.device import autocast, pick_device
 from common.digits import digit_keys, draw_digits, fold_batch_norm
 from common.images import make_grid, save_gif, save_image, to_uint8
-from common.judges import class_accuracies, classify, digit_quality, load_judge
+from common.judges import class_accuracies, classify, digit_quality, load_judge, relative_diversity
 from experiments.runs import RESULTS, read_results, table, write_results
 from models.ddpm import ContextUnet
 from models.diffusion import TIMESTEPS, alpha_bar_schedule, ancestral, ddim, dpm_solver, final, time_grid
@@ -99,14 +99,13 @@ def tradeoff(config: Config, device: torch.device) -> dict[str, Any]:
             digits = draw_digits(network, keys, row[3], row[4], sampler_of(row), device)
         seconds = time.perf_counter() - start
         scores = digit_quality(digits, labels, config.data, judges, "auto", device)
-        spread = scores["class_diversity"]
         result = {
             "row": row,
             **{name: class_accuracies(classify(judge, digits, device), labels)[0] for name, judge in judges.items()},
             "fid": scores["fid"],
             "fid_floor": scores["floor"]["fid"],
             "kid_x1000": scores["kid_x1000"],
-            "diversity": sum(g / r for g, r in zip(spread["generated"], spread["real"], strict=True)) / 10,
+            "diversity": relative_diversity(scores["class_diversity"]),
             "nearest_training_image": scores["nearest_training_image"],
             "seconds_per_1000": 1000 * seconds / len(keys),
         }

@@ -29,8 +29,7 @@ import torch
 from sklearn.manifold import TSNE
 from sklearn.metrics import cohen_kappa_score
 
-from common.adaptation import VIEWS, network_input, predict, probabilities
-from common.checkpoint import load_weights
+from common.adaptation import TARGETS, VIEWS, load_dann, network_input, predict, probabilities
 from common.config import UserError, option, parse_config, run_script
 from common.data import chunks, load_digits, load_unlabelled_digits, to_unit_range
 from common.device import generator
@@ -39,7 +38,6 @@ from experiments.runs import RESULTS, ROOT, mean_and_spread, metrics, percent, r
 from models.dann import DANN
 
 PARTS = ("bounds", "collapse", "ladder", "recipe", "features", "hardest")
-TARGETS = ("svhn", "usps")
 CPU = torch.device("cpu")
 BOUNDS = {"source only": "source", "DANN": "dann", "target only": "target"}
 CAPS = (0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0, 4.0, 8.0)
@@ -87,12 +85,10 @@ class Config:
 
 def measure(run_dir: Path, target: str, data: Path) -> dict[str, Any]:
     """What a finished training reached on the target, and the signs of a collapse."""
-    network = DANN().eval()
-    notes = load_weights(network, run_dir / "weights.safetensors")
-    standardized = notes["standardized"] == "True"
+    network, standardized, views = load_dann(run_dir / "weights.safetensors")
     images, labels = load_digits(data / target, "val")
     predicted = predict(network, images, standardized, CPU)
-    averaged = predict(network, images, standardized, CPU, int(notes["views"]))
+    averaged = predict(network, images, standardized, CPU, views)
     counts = predicted.bincount(minlength=10)
     domain_losses = metrics(run_dir, "loss_domain")[-10:]
     return {
@@ -118,8 +114,7 @@ def agreement(run_dirs: list[Path], target: str, data: Path) -> list[float]:
     images = load_unlabelled_digits(data / target, "train")
     predicted = []
     for run_dir in run_dirs:
-        network = DANN().eval()
-        standardized = load_weights(network, run_dir / "weights.safetensors")["standardized"] == "True"
+        network, standardized, _ = load_dann(run_dir / "weights.safetensors")
         predicted.append(predict(network, images, standardized, CPU))
     kappas: list[list[float]] = [[] for _ in run_dirs]
     for first, second in itertools.combinations(range(len(run_dirs)), 2):
@@ -224,8 +219,7 @@ def embed(config: Config, targets: tuple[str, ...], count: int = 1000) -> dict[s
         for name, weights in trained.items():
             if not weights.is_file():
                 raise UserError(f"{weights} is missing, run: python3 -m experiments.p3 --part bounds")
-            network = DANN().eval()
-            standardized = load_weights(network, weights)["standardized"] == "True"
+            network, standardized, _ = load_dann(weights)
             points, classes = [], []
             for domain in ("mnistm", target):
                 images, labels = load_digits(config.data / domain, "val")
@@ -248,14 +242,11 @@ def hardest(config: Config, targets: tuple[str, ...], pairs: int = 6, each: int 
     """The commonest confusions of the released networks on val; a row of images for each, the surest mistakes first."""
     content = {}
     for target in targets:
-        network = DANN().eval()
-        notes = load_weights(network, ROOT / "checkpoints" / f"p3_dann_{target}.safetensors")
-        views, standardized = VIEWS[: int(notes["views"])], notes["standardized"] == "True"
+        network, standardized, views = load_dann(ROOT / "checkpoints" / f"p3_dann_{target}.safetensors")
         digits, labels = load_digits(config.data / target, "val")
-        parts = [
-            probabilities(network, to_unit_range(digits[p]), standardized, views) for p in chunks(len(digits), 500)
-        ]
-        found = predict(network, digits, standardized, CPU, len(views))  # to the bit what hw2_3.sh says
+        batches = (to_unit_range(digits[part]) for part in chunks(len(digits), 500))
+        parts = [probabilities(network, batch, standardized, VIEWS[:views]) for batch in batches]
+        found = predict(network, digits, standardized, CPU, views)  # to the bit what hw2_3.sh says
         sure = torch.cat(parts).gather(1, found[:, None])[:, 0]
         wrong = (found != labels).nonzero()[:, 0]
         wrong = wrong[sure[wrong].argsort(descending=True)].tolist()

@@ -16,11 +16,13 @@ import p1_wgan_train
 import p2_ddpm_train
 import p2_inference
 import p3_dann_train
+from common.adaptation import TARGETS
 from common.config import UserError
 from common.download import sha256
+from common.judges import relative_diversity
 from common.metrics import FACE_SIZE, FEATURES
 from experiments import headline, p1, p2, p3
-from experiments.headline import CITED, TARGETS
+from experiments.headline import CITED
 from experiments.runs import ROOT, mean_and_spread, percent, read_results
 from models.dann import DANN
 from models.dcgan import LATENT_SIZE, Critic, Discriminator, Generator
@@ -117,10 +119,6 @@ def settings(*configs: Any) -> list[list[str]]:
     ]
 
 
-def recipe(module: Any, presets: dict[str, Any] | None = None, **changed: Any) -> Any:
-    return module.Config(**{**(presets or {}), **changed})
-
-
 def parameters(network: nn.Module) -> str:
     return f"{sum(parameter.numel() for parameter in network.parameters()):,}"
 
@@ -166,8 +164,8 @@ def face_numbers(results: dict[str, Any]) -> dict[str, Any]:
         "course_floor": f"{real_floor}",
         "best_other": f"{CITED['eighteen_others']['fid_best']}",
         "best_other_above": f"{CITED['eighteen_others']['fid_best'] - real_floor:.1f}",
-        "settings": settings(recipe(p1_dcgan_train), recipe(p1_dcgan_train, p1_dcgan_train.ORIGINAL)),
-        "settings_b": settings(recipe(p1_wgan_train), recipe(p1_wgan_train, p1_wgan_train.ORIGINAL)),
+        "settings": settings(p1_dcgan_train.Config(), p1_dcgan_train.Config(**p1_dcgan_train.ORIGINAL)),
+        "settings_b": settings(p1_wgan_train.Config(), p1_wgan_train.Config(**p1_wgan_train.ORIGINAL)),
         "parameters_g": parameters(Generator()),
         "parameters_d": parameters(Discriminator()),
         "printed": {network.__name__: str(network()) for network in (Generator, Discriminator, Critic)},
@@ -238,9 +236,7 @@ def digit_numbers(results: dict[str, Any]) -> dict[str, Any]:
         table.append(line)
     ours = rows[defaults.sampler, defaults.spacing, defaults.steps, defaults.guidance_scale, 0.0, 1.0]
     own = rows["ancestral", "uniform", TIMESTEPS, defaults.guidance_scale, 0.0, 1.0]
-    spread, nearest = results["headline"]["digits"]["judge"]["class_diversity"], judge["nearest_training_image"]
-    shares = [g / r for g, r in zip(spread["generated"], spread["real"], strict=True)]
-    confusion = results["headline"]["digits"]["judge"]["confusion"]
+    nearest, confusion = judge["nearest_training_image"], judge["confusion"]
     count, digit, taken = max((n, i, j) for i, row in enumerate(confusion) for j, n in enumerate(row) if i != j)
     at_scale = {scale: rows[defaults.sampler, defaults.spacing, defaults.steps, scale, 0.0, 1.0] for scale in p2.SCALES}
     alpha_bar = alpha_bar_schedule().tolist()
@@ -253,7 +249,7 @@ def digit_numbers(results: dict[str, Any]) -> dict[str, Any]:
         "size": str(IMAGE_SHAPE[1]),
         "parameters": parameters(DDPM()),
         "printed": str(DDPM()),
-        "settings": settings(recipe(p2_ddpm_train)),
+        "settings": settings(p2_ddpm_train.Config()),
         "dropout": f"{100 * p2_ddpm_train.Config.label_dropout:g}",
         "images": f"{results['headline']['checkpoints']['p2_ddpm']['trained_images']:,}",
         "generated": f"{course['images']:,}",
@@ -266,7 +262,7 @@ def digit_numbers(results: dict[str, Any]) -> dict[str, Any]:
         "fid": f"{judge['fid']:.1f}",
         "floor": f"{judge['floor']['fid']:.1f}",
         "kid": f"{judge['kid_x1000']:.1f}",
-        "diversity": f"{100 * sum(shares) / len(shares):.0f}",
+        "diversity": f"{100 * relative_diversity(judge['class_diversity']):.0f}",
         "nearest": f"{nearest['generated']:.1f}",
         "nearest_real": f"{nearest['real']:.1f}",
         "confused": {"digit": str(digit), "taken": str(taken), "count": str(count)},
@@ -317,11 +313,8 @@ def adaptation_numbers(results: dict[str, Any]) -> dict[str, Any]:
             return mean_and_spread([run[key] for run in rows[name]["runs"]])[0]
 
         means = {name: mean(name, "accuracy") for name in rows}
-        best, worst, first, last = (
-            max(means, key=means.get),
-            min(means, key=means.get),
-            *[list(rows)[i] for i in (0, -1)],
-        )
+        best, worst = max(means, key=means.get), min(means, key=means.get)
+        first, *_, last = rows
         shares = [max(run["predictions"]) / sum(run["predictions"]) for run in rows[worst]["runs"]]
         classes = results["headline"]["labels"]["svhn"]["class_images"]
         return {
@@ -364,9 +357,8 @@ def adaptation_numbers(results: dict[str, Any]) -> dict[str, Any]:
         "table_others": [cited("median", others["dann_median"]), cited("best", others["dann_best"])],
         "table_course": [cited("baseline", CITED["course"]["dann"])],
         "settings": settings(
-            recipe(p3_dann_train),
-            recipe(p3_dann_train, p3_dann_train.RECIPES["usps"]),
-            recipe(p3_dann_train, p3_dann_train.RECIPES["original"]),
+            p3_dann_train.Config(),
+            *(p3_dann_train.Config(**p3_dann_train.RECIPES[name]) for name in ("usps", "original")),
         ),
         "parameters": parameters(DANN()),
         "printed": str(DANN()),
