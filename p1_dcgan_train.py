@@ -96,8 +96,8 @@ def main() -> None:
     network_g = Generator().apply(initialize_weights).to(**layout)
     network_d = Discriminator().apply(initialize_weights).to(**layout)
     ema = make_ema(network_g)
-    optimizer_g = torch.optim.Adam(network_g.parameters(), config.learning_rate_g, (config.beta1, 0.999))
-    optimizer_d = torch.optim.Adam(network_d.parameters(), config.learning_rate_d, (config.beta1, 0.999))
+    optimizer_g = torch.optim.Adam(network_g.parameters(), config.learning_rate_g, (config.beta1, 0.999), fused=True)
+    optimizer_d = torch.optim.Adam(network_d.parameters(), config.learning_rate_d, (config.beta1, 0.999), fused=True)
     parts = {"g": network_g, "d": network_d, "ema": ema, "optimizer_g": optimizer_g, "optimizer_d": optimizer_d}
     first_step = run.restore(parts)
     part.synchronize(network_g, network_d)

@@ -1,11 +1,14 @@
 """Device choice, bfloat16 where the hardware has it, and random numbers that do not depend on the device."""
 
+import contextlib
 import hashlib
 import os
+from collections.abc import Iterator
 
 import torch
 
 from common.config import UserError
+from common.small_maps import SmallMaps
 
 
 def processes() -> int:
@@ -49,10 +52,13 @@ def has_fast_bf16(device: torch.device) -> bool:
     return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
 
 
-def autocast(device: torch.device, precision: str) -> torch.autocast:
+@contextlib.contextmanager
+def autocast(device: torch.device, precision: str) -> Iterator[None]:
     """The autocast context of a `precision` option: "bf16", "fp32", or "auto" for bf16 where it is fast."""
     enabled = precision == "bf16" or (precision == "auto" and has_fast_bf16(device))
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
+    slow = enabled and device.type == "cpu" and not torch.cpu.get_capabilities().get("amx_bf16")
+    with torch.autocast(device.type, torch.bfloat16, enabled), SmallMaps() if slow else contextlib.nullcontext():
+        yield
 
 
 def generator(*key: int | str) -> torch.Generator:

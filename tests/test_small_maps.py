@@ -1,0 +1,121 @@
+"""Weight gradients of small maps: exact to second order, taken where they are meant to be, and by no one else."""
+
+import pytest
+import torch
+from torch import nn
+
+import common.device
+from common import small_maps
+from common.device import autocast
+from models.dcgan import Critic, Discriminator, Generator
+
+CPU = torch.device("cpu")
+
+
+def draw(*shape: int) -> torch.Tensor:
+    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(sum(shape)), device=CPU)
+
+
+@pytest.mark.parametrize("size", [(4, 4), (2, 6)])
+def test_gradients_are_those_of_the_definition(size):
+    height, width = size
+    small, large, weight = draw(2, 3, height, width), draw(2, 5, 2 * height, 2 * width), draw(3, 5, 4, 4)
+    for function, images in ((small_maps.Halving, large), (small_maps.Doubling, small)):
+        inputs = [tensor.clone().requires_grad_() for tensor in (images, weight)]
+        assert torch.autograd.gradcheck(function.apply, inputs)
+        assert torch.autograd.gradgradcheck(function.apply, inputs)
+    assert torch.equal(small_maps.Halving.apply(large, weight), torch.conv2d(large, weight, None, 2, 1))
+    assert torch.equal(small_maps.Doubling.apply(small, weight), torch.conv_transpose2d(small, weight, None, 2, 1))
+
+
+@pytest.fixture
+def taken(monkeypatch):
+    """The shapes of the weights whose gradients were matrix products."""
+    shapes = []
+    original = small_maps.patch_product
+
+    def product(small, large):
+        result = original(small, large)
+        shapes.append(tuple(result.shape))
+        return result
+
+    monkeypatch.setattr(small_maps, "patch_product", product)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
+    return shapes
+
+
+def test_layers_of_dcgan_on_small_maps_are_taken(taken):
+    generator, discriminator = Generator(), Discriminator()
+    for precision in ("fp32", "bf16"):
+        with autocast(CPU, precision):
+            loss = discriminator.logits(generator(torch.randn(2, 100, 1, 1))).float().sum()
+        assert not taken
+        loss.backward()
+    assert sorted(taken) == [(256, 128, 4, 4), (512, 256, 4, 4), (512, 256, 4, 4), (1024, 512, 4, 4)]
+
+
+def test_gradients_differ_by_rounding_only(taken, monkeypatch):
+    """From those in float32, by no more than bfloat16's own gradients do; those of a gradient penalty too."""
+    torch.manual_seed(0)
+    critic, images = Critic(), torch.rand(4, 3, 64, 64)
+
+    def gradients(precision: str) -> torch.Tensor:
+        with autocast(CPU, precision):
+            inputs = images.clone().requires_grad_()
+            (slope,) = torch.autograd.grad(critic.scores(inputs).float().sum(), inputs, create_graph=True)
+            penalty = slope.float().square().sum()
+        return torch.cat([g.flatten() for g in torch.autograd.grad(penalty, critic.parameters())])
+
+    exact, ours = gradients("fp32"), gradients("bf16")
+    assert taken
+    monkeypatch.setattr(small_maps, "LARGEST", 0)
+    del taken[:]
+    plain = gradients("bf16")
+    assert not taken
+    assert (ours - exact).norm() < 1.1 * (plain - exact).norm() < 0.1 * exact.norm()
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.Conv2d(3, 2, 4, 2, 1),  # an offset
+        nn.Conv2d(3, 2, 4, 2, 1, bias=False, padding_mode="reflect"),
+        nn.Conv2d(3, 2, 3, 2, 1, bias=False),
+        nn.Conv2d(3, 3, 4, 2, 1, bias=False, groups=3),
+        nn.ConvTranspose2d(3, 2, 4, 2, 1, output_padding=1, bias=False),
+        nn.ConvTranspose2d(3, 2, 2, 2, bias=False),
+        nn.Linear(8, 2),
+    ],
+    ids=repr,
+)
+def test_other_layers_are_left_alone(taken, layer):
+    with autocast(CPU, "bf16"):
+        layer(torch.rand(2, 3, 8, 8)).float().sum().backward()
+    assert not taken
+
+
+def test_odd_and_large_maps_are_left_alone(taken):
+    for layer, side in ((nn.Conv2d(3, 2, 4, 2, 1, bias=False), 9), (nn.ConvTranspose2d(3, 2, 4, 2, 1, bias=False), 9)):
+        with autocast(CPU, "bf16"):
+            layer(torch.rand(2, 3, side, side)).float().sum().backward()
+    assert not taken
+
+
+def test_samples_keep_their_bits(monkeypatch):
+    """Without gradients nothing is done differently, so released images do not depend on this."""
+    generator, latent = Generator().eval(), torch.randn(2, 100, 1, 1)
+    images = []
+    for largest in (small_maps.LARGEST, 0):
+        monkeypatch.setattr(small_maps, "LARGEST", largest)
+        with torch.no_grad(), autocast(CPU, "bf16"):
+            images.append(generator(latent))
+    assert torch.equal(*images)
+
+
+def test_cpus_with_matrix_units_are_left_alone(taken, monkeypatch):
+    """AMX has a kernel of its own for this gradient."""
+    monkeypatch.setattr(common.device.torch.cpu, "get_capabilities", lambda: {"amx_bf16": True})
+    layer = nn.ConvTranspose2d(3, 2, 4, 2, 1, bias=False)
+    with autocast(CPU, "bf16"):
+        layer(torch.rand(2, 3, 4, 4)).float().sum().backward()
+    assert not taken
