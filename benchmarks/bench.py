@@ -1,6 +1,6 @@
 """How fast: each path beside a plain reference of it, measured in turn on this machine.
 
-    python3 -m benchmarks.bench                          # what `make bench` runs, about half an hour on two CPU cores
+    python3 -m benchmarks.bench                          # what `make bench` runs, about 45 minutes on two CPU cores
     python3 -m benchmarks.bench --only dcgan,fid         # some of the rows
     python3 -m benchmarks.bench --repeats 1 --images 256
 
@@ -8,7 +8,8 @@ Every measurement is a process of its own: the plain reference, ours, the plain 
 times.  "Plain" is the method as tutorials have it (benchmarks/plain_*.py): float32, channels first, a DataLoader of
 PNG files, the batch doubled for guidance, 600 ancestral steps, scipy's matrix square root.  "Ours" are the scripts
 of this repository as they are.  "Released recipe" is the default of a training script, which does more for an image
-than the plain recipe does: augmentation, penalties, averaged weights, a teacher.
+than the plain recipe does: augmentation, penalties, averaged weights, a teacher.  The rows `changes` compare ours
+with ours in which one of the things that made it faster is undone.
 
 A value is the median, ± half the distance of the largest from the smallest; the digits, which take minutes, are drawn
 twice at most.  The limit is the best matrix product of the same type on the same machine; the FLOPs of ours are
@@ -75,11 +76,12 @@ class Bench(NamedTuple):
 
 
 class Line(NamedTuple):
-    """A line of the table: `key` of the values of `arm` beside the plain ones."""
+    """A line of the table: `key` of the values of `arm` beside those of the plain reference, or of another arm."""
 
     title: str
     key: str
     arm: str = "ours"
+    beside: str = "plain"
 
 
 class Row(NamedTuple):
@@ -114,6 +116,27 @@ TRAININGS = {
     "ddpm": Training("diffusion training", "p2_ddpm_train.py", "plain_p2", 128, 2, 2, 3, None),
     "dann": Training("DANN training", "p3_dann_train.py", "plain_p3", 128, 20, 3, 60, (20, 3)),
 }
+
+
+# What each of measure.py's CHANGES is called in the table: with it, in place of without it.
+BFLOAT16 = "bfloat16 in place of float32"
+CHANNELS_LAST = "channels last"
+CHANGES = {
+    "dcgan": {
+        "bfloat16": BFLOAT16,
+        "channels last": CHANNELS_LAST,
+        "products": "small maps' weight gradients as matrix products",
+        "fused Adam": "fused Adam",
+    },
+    "ddpm": {"bfloat16": BFLOAT16, "channels last": CHANNELS_LAST},
+    "digits": {
+        "bfloat16": BFLOAT16,
+        "channels last": CHANNELS_LAST,
+        "folded": "BatchNorm folded into convolutions",
+        "shared": "one encoder for both predictions of guidance",
+    },
+}
+CHANGED_DIGITS = 10  # of each class
 
 
 def run(bench: Bench, *command: object, environment: dict[str, str] | None = None) -> tuple[str, Values]:
@@ -181,40 +204,50 @@ def extrapolated(seconds: float, step: float, steps: int, save: float, batches: 
     return seconds + (batches * TIMESTEPS - steps) * step + (batches - 1) * save
 
 
+def data_options(bench: Bench, name: str) -> tuple[object, ...]:
+    digits = bench.data / "digits"
+    if name == "dann":
+        return "--source", digits / "mnistm", "--target", digits / "svhn"
+    return "--data", digits / "mnistm" if name == "ddpm" else bench.data / "face" / "train"
+
+
+def recipes(name: str) -> dict[str, tuple[object, ...]]:
+    """The options of the recipe that computes what the plain reference does, and of the released one."""
+    return {"ours": ()} if TRAININGS[name].released is None else {"ours": ("--recipe", "original"), "released": ()}
+
+
+def train(bench: Bench, name: str, arm: str, change: str = "") -> Values:
+    """Images a second of a trainer, after its first lines of metrics, and its memory; with a change undone if named."""
+    spec, budget = TRAININGS[name], bench.config.images
+    log_every, lines = spec.released if arm == "released" else (spec.log_every, spec.lines)
+    if budget:
+        log_every = max(1, min(log_every, budget // spec.batch_size))
+        lines = max(1, budget // (spec.batch_size * log_every))
+    run_dir = fresh(bench, "run")
+    options = ("--batch-size", spec.batch_size, "--images", spec.batch_size * log_every * (1 + lines))
+    options += ("--log-every", log_every, *NEVER, *recipes(name)[arm], *data_options(bench, name))
+    command = (spec.script, "--run-dir", run_dir, *options)
+    found = without(bench, change, command) if change else run(bench, sys.executable, *command)[1]
+    rate = logged_rate(run_dir / "metrics.jsonl")
+    shutil.rmtree(run_dir)  # hundreds of megabytes
+    return {"images/s": rate, "MB": found["MB"]}
+
+
 def training_row(bench: Bench, name: str) -> Row:
     """The recipe that computes what the plain reference does, beside it, and the default one."""
-    spec = TRAININGS[name]
-    digits, budget = bench.data / "digits", bench.config.images
-    if name == "dann":
-        data = ("--source", digits / "mnistm", "--target", digits / "svhn")
-    else:
-        data = ("--data", digits / "mnistm" if name == "ddpm" else bench.data / "face" / "train")
-    recipes = {"ours": ()} if spec.released is None else {"ours": ("--recipe", "original"), "released": ()}
-
-    def train(arm: str) -> Values:
-        log_every, lines = spec.released if arm == "released" else (spec.log_every, spec.lines)
-        if budget:
-            log_every = max(1, min(log_every, budget // spec.batch_size))
-            lines = max(1, budget // (spec.batch_size * log_every))
-        run_dir = fresh(bench, "run")
-        options = ("--batch-size", spec.batch_size, "--images", spec.batch_size * log_every * (1 + lines))
-        options += ("--log-every", log_every, *NEVER, *recipes[arm], *data)
-        _, found = run(bench, sys.executable, spec.script, "--run-dir", run_dir, *options)
-        rate = logged_rate(run_dir / "metrics.jsonl")
-        shutil.rmtree(run_dir)  # hundreds of megabytes
-        return {"images/s": rate, "MB": found["MB"]}
+    spec, budget = TRAININGS[name], bench.config.images
 
     def plain() -> Values:
         steps = max(1, budget // spec.batch_size) if budget else spec.plain_steps
         options = ("--part", name, "--batch-size", spec.batch_size, "--steps", steps)
-        found = run_module(bench, spec.plain, *options, *data)
+        found = run_module(bench, spec.plain, *options, *data_options(bench, name))
         return {"images/s": found["images/s"], "MB": found["MB"]}
 
     def flops(arm: str) -> float:
         # Of small batches: the FLOPs of an image do not depend on them.  The difference is of steps alone, without
         # what a script does once.
         steps = spec.every if arm == "released" else 1
-        options = (spec.script, "--batch-size", 2, *NEVER, *recipes[arm], *data)
+        options = (spec.script, "--batch-size", 2, *NEVER, *recipes(name)[arm], *data_options(bench, name))
         few, more = script_flops(
             bench, *((*options, "--run-dir", fresh(bench, "run"), "--images", n) for n in (2, 2 + 2 * steps))
         )
@@ -224,11 +257,31 @@ def training_row(bench: Bench, name: str) -> Row:
     if spec.released:
         lines.append(Line(f"{spec.title}, released recipe", "images/s", "released"))
     return Row(
-        {"plain": plain} | {arm: lambda arm=arm: train(arm) for arm in recipes},
+        {"plain": plain} | {arm: lambda arm=arm: train(bench, name, arm) for arm in recipes(name)},
         lines,
-        {arm: lambda arm=arm: flops(arm) for arm in recipes},
+        {arm: lambda arm=arm: flops(arm) for arm in recipes(name)},
         fast_dtype(),
     )
+
+
+def without(bench: Bench, change: str, command: tuple[object, ...]) -> Values:
+    """What `run` measures of a script of the repository in which one of measure.py's CHANGES is undone."""
+    words = json.dumps([[str(word) for word in command]])
+    return run_module(bench, "measure", "--part", "without", "--change", change, "--commands", words)
+
+
+def changes_row(bench: Bench, name: str) -> Row:
+    """What was made faster, each undone by itself, beside nothing undone."""
+    digits = min(bench.config.per_class, CHANGED_DIGITS)
+
+    def measure(change: str) -> Values:
+        if name in TRAININGS:
+            return train(bench, name, list(recipes(name))[-1], change)
+        return without(bench, change, ("p2_inference.py", fresh(bench, "digits"), "--per-class", digits))
+
+    title, key = (TRAININGS[name].title, "images/s") if name in TRAININGS else (f"{10 * digits:,} digits", "s")
+    lines = [Line(f"{title}: {said}", key, "nothing", change) for change, said in CHANGES[name].items()]
+    return Row({change: lambda change=change: measure(change) for change in ("nothing", *CHANGES[name])}, lines, {})
 
 
 def script_flops(bench: Bench, *commands: tuple[object, ...]) -> list[int]:
@@ -409,15 +462,17 @@ def make_row(bench: Bench, name: str) -> Row:
     if name == "fid":
         return fid_row(bench)
     kind, which = name.split("-")
+    if kind == "changes":
+        return changes_row(bench, which)
     return start_row(bench, int(which)) if kind == "start" else loading_row(bench, int(which))
 
 
 ROWS = [*TRAININGS, "faces", "digits", "labels", "fid", "start-1", "start-2", "start-3"]
-ROWS += ["loading-1", "loading-10", "loading-100"]
+ROWS += ["loading-1", "loading-10", "loading-100", *(f"changes-{name}" for name in CHANGES)]
 
 
 def chosen_rows(only: str) -> list[str]:
-    """The names that --only means; `loading` means all three of its rows, `start` as well."""
+    """The names that --only means; `loading` means all three of its rows, `start` and `changes` as well."""
     if not only:
         return ROWS
     chosen = []
@@ -461,9 +516,9 @@ def finished(row: Row, measured: dict[str, Any], peaks: Callable[[str], float]) 
     """The row as it is written: what was measured, and its lines with ratio and limit."""
     arms = measured["arms"]
     lines = []
-    for title, key, arm in row.lines:
-        plain, ours = (arms[name][key]["median"] for name in ("plain", arm))
-        line = {"title": title, "key": key, "arm": arm, "plain": plain, "ours": ours}
+    for title, key, arm, beside in row.lines:
+        plain, ours = (arms[name][key]["median"] for name in (beside, arm))
+        line = {"title": title, "key": key, "arm": arm, "beside": beside, "plain": plain, "ours": ours}
         line["ratio"] = times_better(plain, ours, key)
         if key == "FID":
             line["difference"] = abs(plain - ours)
@@ -514,31 +569,37 @@ def number(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
+def cells(row: dict[str, Any], line: dict[str, Any]) -> list[str]:
+    """A line of the table: title, what it is compared with, ours, and how many times better that is."""
+    found = [row["arms"][arm][line["key"]] for arm in (line["beside"], line["arm"])]
+    values = [f"{number(one['median'])} ± {number(one['spread'])} {line['key']}" for one in found]
+    better = f"differs by {line['difference']:.2g}" if line["ratio"] is None else f"{number(line['ratio'])} ×"
+    return [line["title"], *values, better]
+
+
+def of_the_limit(limit: dict[str, Any]) -> str:
+    if "share" in limit:
+        achieved, peak = (limit[name] / 1e9 for name in ("flops_per_second", "peak_flops_per_second"))
+        return f"{limit['share']:.0%}: {number(achieved)} of {number(peak)} GFLOP/s, {limit['dtype']}"
+    return f"import torch: {number(limit['import_torch_seconds'])} s" if limit else ""
+
+
 def show(content: dict[str, Any]) -> str:
-    """All lines as a Markdown table."""
-    rows = []
-    for row in content["rows"].values():
-        for line in row["lines"]:
-            cells = []
-            for arm in ("plain", line["arm"]):
-                found = row["arms"][arm][line["key"]]
-                cells.append(f"{number(found['median'])} ± {number(found['spread'])} {line['key']}")
-            if line["ratio"] is None:
-                cells.append(f"differs by {line['difference']:.2g}")
-            else:
-                cells.append(f"{number(line['ratio'])} ×")
-            limit = line.get("limit", {})
-            if "share" in limit:
-                achieved, peak = (limit[name] / 1e9 for name in ("flops_per_second", "peak_flops_per_second"))
-                limit = f"{limit['share']:.0%}: {number(achieved)} of {number(peak)} GFLOP/s, {limit['dtype']}"
-            elif limit:
-                limit = f"import torch: {number(limit['import_torch_seconds'])} s"
-            rows.append([line["title"], *cells, limit or ""])
-    lines = [described(content), "", table(["what", "plain", "ours", "better", "of the limit"], rows)]
-    for arm, found in content.get("growth", {}).items():
+    """All lines as two Markdown tables: beside the plain reference, and beside ours with a change undone."""
+    found = [(row, line) for row in content["rows"].values() for line in row["lines"]]
+    plain = [
+        [*cells(row, line), of_the_limit(line.get("limit", {}))] for row, line in found if line["beside"] == "plain"
+    ]
+    changes = [cells(row, line) for row, line in found if line["beside"] != "plain"]
+    lines = [described(content)]
+    if plain:
+        lines += ["", table(["what", "plain", "ours", "better", "of the limit"], plain)]
+    if changes:
+        lines += ["", table(["what was made faster", "without", "with", "better"], changes)]
+    for arm, rate in content.get("growth", {}).items():
         lines.append(
             f"\nLoading with {'an empty' if arm == 'cold' else 'a filled'} cache: seconds grow with the number of"
-            f" images to the power {found['exponent']:.2f}, memory by {number(found['bytes_per_image'])} bytes an image"
+            f" images to the power {rate['exponent']:.2f}, memory by {number(rate['bytes_per_image'])} bytes an image"
             " (64 x 64 x 3 = 12,288)."
         )
     return "\n".join(lines)

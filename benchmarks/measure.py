@@ -4,6 +4,7 @@
     python3 -m benchmarks.measure --part fid --folder DIR --real DIR
     python3 -m benchmarks.measure --part peak --dtype bfloat16    # the best matrix product in FLOP/s
     python3 -m benchmarks.measure --part flops --commands '[["p1_inference.py", "OUT_DIR", "--count", "50"]]'
+    python3 -m benchmarks.measure --part without --change folded --commands ...    # one of CHANGES undone
 
 FLOPs are those of matrix products and convolutions, a multiplication and an addition counted as two, as
 torch.utils.flop_counter.FlopCounterMode counts them in a script that runs as it is.  Prints one JSON object.
@@ -16,12 +17,18 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+import common.device
+import common.digits
+import common.small_maps
+import models.diffusion
 from benchmarks.plain import loader
 from common.config import option, parse_config, run_script
 from common.data import list_images, load_folder
@@ -31,15 +38,48 @@ ROOT = Path(__file__).resolve().parent.parent
 SIZES = (512, 1024, 2048, 4096)
 
 
+def loop_adam(*settings: Any, fused: bool, kind: type = torch.optim.Adam) -> torch.optim.Adam:
+    """Adam without its fused kernel: PyTorch's default on CPUs, a loop over the tensors."""
+    return kind(*settings)
+
+
+def denoiser_of_two_passes(
+    network: Any, labels: Any, guidance_scale: float, interval: Any, timesteps: int = models.diffusion.TIMESTEPS
+) -> Any:
+    """`models.diffusion.guided_denoiser` with an encoder for each of the two predictions."""
+    parts = [models.diffusion.guided_denoiser(network, given, 0.0) for given in (labels, torch.full_like(labels, -1))]
+
+    def denoise(x: Any, step: float) -> Any:
+        conditional = parts[0](x, step)
+        if guidance_scale == 0 or not interval[0] <= step / timesteps <= interval[1]:
+            return conditional
+        return (1 + guidance_scale) * conditional - guidance_scale * parts[1](x, step)
+
+    return denoise
+
+
+# What was made faster, each with what stands in its place when it is undone: (object, its attribute, the other).
+CHANGES: dict[str, tuple[Any, str, Any]] = {
+    "nothing": (common.small_maps, "LARGEST", common.small_maps.LARGEST),
+    "bfloat16": (common.device, "has_fast_bf16", lambda device: False),
+    "channels last": (torch, "channels_last", torch.contiguous_format),
+    "products": (common.small_maps, "LARGEST", 0),
+    "fused Adam": (torch.optim, "Adam", loop_adam),
+    "folded": (common.digits, "fold_batch_norm", lambda network: network),
+    "shared": (common.digits, "guided_denoiser", denoiser_of_two_passes),
+}
+
+
 @dataclass(frozen=True)
 class Config:
-    part: str = option("load", "what to measure", choices=("load", "plain-load", "fid", "peak", "flops"))
+    part: str = option("load", "what to measure", choices=("load", "plain-load", "fid", "peak", "flops", "without"))
     folder: Path = option(Path("hw2_data/face/train"), "images to load, or generated images of --part fid")
     real: Path = option(Path("hw2_data/face/val"), "real images of --part fid")
     size: int = option(64, "height and width of the images to load", low=1)
     dtype: str = option("float32", "of --part peak", choices=("float32", "bfloat16"))
     seconds: float = option(1.0, "for each matrix size of --part peak", low=0)
-    commands: str = option("[]", "JSON list of what --part flops runs, each a list of script and arguments")
+    commands: str = option("[]", "JSON list of what to run, each a list of script and arguments")
+    change: str = option("nothing", "what --part without undoes", choices=tuple(CHANGES))
 
 
 def seconds_to_load(config: Config) -> float:
@@ -99,11 +139,11 @@ def count_flops(function: Callable[[], Any]) -> int:
     return counter.get_total_flops()
 
 
-def script_flops(command: list[str]) -> int:
-    """FLOPs of a script of the repository, run within this process as `python3 SCRIPT ARGUMENTS` would."""
+def run_here(command: list[str]) -> None:
+    """Run a script of the repository within this process as `python3 SCRIPT ARGUMENTS` would."""
     sys.argv = [str(ROOT / command[0]), *command[1:]]
     with contextlib.redirect_stdout(sys.stderr):
-        return count_flops(lambda: runpy.run_path(sys.argv[0], run_name="__main__"))
+        runpy.run_path(sys.argv[0], run_name="__main__")
 
 
 def main() -> None:
@@ -113,7 +153,12 @@ def main() -> None:
     elif config.part == "peak":
         found = {"FLOP/s": matrix_peak(getattr(torch, config.dtype), pick_device("auto"), config.seconds)}
     elif config.part == "flops":
-        found = {"FLOPs": [script_flops(command) for command in json.loads(config.commands)]}
+        found = {"FLOPs": [count_flops(partial(run_here, command)) for command in json.loads(config.commands)]}
+    elif config.part == "without":
+        with mock.patch.object(*CHANGES[config.change]):
+            for command in json.loads(config.commands):
+                run_here(command)
+        found = {}
     else:
         found = {"s": seconds_to_load(config)}
     print(json.dumps(found))

@@ -10,11 +10,18 @@ import pytest
 import torch
 from torch import nn
 
+import common.digits
+import common.gan
+import common.run
 from benchmarks import bench, measure, plain, plain_p1, plain_p2, plain_p3
 from benchmarks.measure import count_flops, matrix_peak
 from benchmarks.plain_fid import frechet_distance as plain_frechet_distance
+from common import small_maps
+from common.checkpoint import load_weights
 from common.config import UserError, parse_config
 from common.metrics import frechet_distance
+from models.ddpm import ContextUnet
+from models.diffusion import guided_denoiser
 
 
 def test_a_row_is_measured_and_shown(inside, builtin, tmp_path, monkeypatch):
@@ -54,6 +61,87 @@ def test_a_trainer_is_measured_as_it_is(builtin, environment, tmp_path, monkeypa
     lines = [json.loads(line) for line in (kept / "metrics.jsonl").read_text().splitlines()]
     assert [line["images"] for line in lines] == [16, 32, 32]  # warm-up, measured, and the scores at the end
     assert json.loads((kept / "config.json").read_text())["recipe"] == "svhn"
+
+
+@pytest.mark.parametrize("name", list(bench.CHANGES))
+def test_a_change_is_undone_in_the_scripts_themselves(name, inside, builtin, tmp_path, weights, monkeypatch):
+    """What stands in for each change is what the script then runs, and without it the script runs something else."""
+    used: set[str] = set()
+
+    def noting(change, function):
+        return lambda *arguments, **options: used.add(change) or function(*arguments, **options)
+
+    for change, (place, attribute, other) in measure.CHANGES.items():
+        if callable(other):
+            monkeypatch.setitem(measure.CHANGES, change, (place, attribute, noting(change, other)))
+    product, to_device = small_maps.patch_product, nn.Module.to
+    monkeypatch.setattr(small_maps, "patch_product", noting("with products", product))
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
+    monkeypatch.setattr(common.gan.with_fresh_batch_norm.__wrapped__, "__defaults__", (1, 8))
+    monkeypatch.setattr(common.run, "save_checkpoint", lambda path, state: None)
+
+    def to(network, *arguments, **options):
+        if options["memory_format"] == torch.contiguous_format:
+            used.add("channels last")
+        return to_device(network, *arguments, **options)
+
+    monkeypatch.setattr(nn.Module, "to", to)
+
+    def run(known, module, *arguments):
+        del known
+        used.clear()
+        code, _, errors = inside(f"benchmarks.{module}", *arguments)
+        assert code == 0, errors
+        return {"s": 1.0, "MB": 1.0}
+
+    monkeypatch.setattr(bench, "run_module", run)
+    if name == "digits":
+        monkeypatch.setattr(common.digits.draw_digits.__wrapped__, "__defaults__", (10, 0, None))
+        original = bench.without
+
+        def without(known, change, command):
+            return original(known, change, (*command, "--weights", weights["unet"], "--steps", 1))
+
+        monkeypatch.setattr(bench, "without", without)
+    else:
+        monkeypatch.setitem(bench.TRAININGS, name, bench.TRAININGS[name]._replace(batch_size=4))
+    row = bench.make_row(bench.Bench(bench.Config(images=1, per_class=1), builtin, tmp_path, {}), f"changes-{name}")
+    assert [line.arm for line in row.lines] == ["nothing"] * len(bench.CHANGES[name])
+    for change, measured in row.arms.items():
+        assert measured()
+        if name == "dcgan":
+            assert ("with products" in used) == (change not in ("products", "bfloat16"))
+        assert used - {"with products"} == ({change} & {*measure.CHANGES} - {"nothing", "products"})
+
+
+def test_two_passes_predict_what_the_shared_encoder_does(weights):
+    network = ContextUnet()
+    load_weights(network.eval(), weights["unet"])
+    labels, images = torch.tensor([3, 7]), torch.randn(2, 3, 28, 28)
+    calls = []
+    encode = network.encode
+    network.encode = lambda x: calls.append(len(x)) or encode(x)
+    with torch.no_grad():
+        for time, count in ((300, 2), (60, 1)):  # within the interval of guidance, and outside it
+            found = []
+            for make in (guided_denoiser, measure.denoiser_of_two_passes):
+                del calls[:]
+                found.append(make(network, labels, 2.0, (0.2, 0.8))(images, time))
+            assert len(calls) == count
+            torch.testing.assert_close(*found)
+            assert found[0].std() > 0
+
+
+def test_changes_have_a_table_of_their_own():
+    row = bench.Row({}, [bench.Line("training: fused Adam", "images/s", "nothing", "fused Adam")], {})
+    arms = {name: {"images/s": bench.summary([rate])} for name, rate in (("nothing", 60.0), ("fused Adam", 50.0))}
+    found = bench.finished(row, {"arms": arms}, lambda dtype: 1.0)
+    content = {"machine": bench.machine(), "data": "none", "config": {"repeats": 1}, "rows": {"changes-dcgan": found}}
+    assert bench.show(content).splitlines()[2:] == [
+        "| what was made faster | without | with | better |",
+        "| --- | --- | --- | --- |",
+        "| training: fused Adam | 50 ± 0 images/s | 60 ± 0 images/s | 1.2 × |",
+    ]
 
 
 def test_loading_starts_with_an_empty_cache_and_then_with_a_filled_one(tmp_path, monkeypatch):
