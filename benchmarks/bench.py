@@ -9,7 +9,7 @@ times.  "Plain" is the method as tutorials have it (benchmarks/plain_*.py): floa
 PNG files, the batch doubled for guidance, 600 ancestral steps, scipy's matrix square root.  "Ours" are the scripts
 of this repository as they are.  "Released recipe" is the default of a training script, which does more for an image
 than the plain recipe does: augmentation, penalties, averaged weights, a teacher.  The rows `changes` compare ours
-with ours in which one of the things that made it faster is undone.
+with ours in which one of the things that made it faster is undone; the rows `processes`, one process with two.
 
 A value is the median, ± half the distance of the largest from the smallest; the digits, which take minutes, are drawn
 twice at most.  The limit is the best matrix product of the same type on the same machine; the FLOPs of ours are
@@ -216,8 +216,11 @@ def recipes(name: str) -> dict[str, tuple[object, ...]]:
     return {"ours": ()} if TRAININGS[name].released is None else {"ours": ("--recipe", "original"), "released": ()}
 
 
-def train(bench: Bench, name: str, arm: str, change: str = "") -> Values:
-    """Images a second of a trainer, after its first lines of metrics, and its memory; with a change undone if named."""
+def train(bench: Bench, name: str, arm: str, change: str = "", processes: int = 1) -> Values:
+    """Images a second of a trainer, after its first lines of metrics, and the memory of its largest process.
+
+    With a change undone if one is named.  Several processes compute on the CPU and share its threads.
+    """
     spec, budget = TRAININGS[name], bench.config.images
     log_every, lines = spec.released if arm == "released" else (spec.log_every, spec.lines)
     if budget:
@@ -227,7 +230,14 @@ def train(bench: Bench, name: str, arm: str, change: str = "") -> Values:
     options = ("--batch-size", spec.batch_size, "--images", spec.batch_size * log_every * (1 + lines))
     options += ("--log-every", log_every, *NEVER, *recipes(name)[arm], *data_options(bench, name))
     command = (spec.script, "--run-dir", run_dir, *options)
-    found = without(bench, change, command) if change else run(bench, sys.executable, *command)[1]
+    if change:
+        found = without(bench, change, command)
+    elif processes > 1:
+        torchrun = (sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}")
+        threads = {"OMP_NUM_THREADS": str(max(1, torch.get_num_threads() // processes))}
+        _, found = run(bench, *torchrun, *command, "--device", "cpu", environment=bench.environment | threads)
+    else:
+        _, found = run(bench, sys.executable, *command)
     rate = logged_rate(run_dir / "metrics.jsonl")
     shutil.rmtree(run_dir)  # hundreds of megabytes
     return {"images/s": rate, "MB": found["MB"]}
@@ -448,6 +458,14 @@ def growth(small: dict[str, Any], large: dict[str, Any], ratio: float, images: i
     return {"exponent": exponent, "bytes_per_image": 1e6 * (memory[1] - memory[0]) / images}
 
 
+def processes_row(bench: Bench, name: str) -> Row:
+    """One process beside two that have half of the batch and half of the threads each."""
+    arm = list(recipes(name))[-1]
+    title = f"{TRAININGS[name].title}: two processes of half the threads each"
+    arms = {str(count): lambda count=count: train(bench, name, arm, processes=count) for count in (1, 2)}
+    return Row(arms, [Line(title, "images/s", "2", "1")], {})
+
+
 def make_row(bench: Bench, name: str) -> Row:
     """The row of that name, one of ROWS, and the images that it needs."""
     config = bench.config
@@ -462,17 +480,24 @@ def make_row(bench: Bench, name: str) -> Row:
     if name == "fid":
         return fid_row(bench)
     kind, which = name.split("-")
-    if kind == "changes":
-        return changes_row(bench, which)
+    if kind in ("changes", "processes"):
+        return (changes_row if kind == "changes" else processes_row)(bench, which)
     return start_row(bench, int(which)) if kind == "start" else loading_row(bench, int(which))
 
 
 ROWS = [*TRAININGS, "faces", "digits", "labels", "fid", "start-1", "start-2", "start-3"]
-ROWS += ["loading-1", "loading-10", "loading-100", *(f"changes-{name}" for name in CHANGES)]
+ROWS += [
+    "loading-1",
+    "loading-10",
+    "loading-100",
+    *(f"changes-{name}" for name in CHANGES),
+    "processes-dcgan",
+    "processes-ddpm",
+]
 
 
 def chosen_rows(only: str) -> list[str]:
-    """The names that --only means; `loading` means all three of its rows, `start` and `changes` as well."""
+    """The names that --only means; `loading` means all three of its rows, so do `start`, `changes` and `processes`."""
     if not only:
         return ROWS
     chosen = []
@@ -595,7 +620,7 @@ def show(content: dict[str, Any]) -> str:
     if plain:
         lines += ["", table(["what", "plain", "ours", "better", "of the limit"], plain)]
     if changes:
-        lines += ["", table(["what was made faster", "without", "with", "better"], changes)]
+        lines += ["", table(["what was changed", "without", "with", "better"], changes)]
     for arm, rate in content.get("growth", {}).items():
         lines.append(
             f"\nLoading with {'an empty' if arm == 'cold' else 'a filled'} cache: seconds grow with the number of"

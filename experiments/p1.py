@@ -24,7 +24,7 @@ from PIL import Image
 from torch import Tensor
 
 import p1_dcgan_train
-from common.checkpoint import load_checkpoint, load_weights
+from common.checkpoint import load_weights
 from common.config import UserError, option, parse_config, run_script
 from common.data import decode_image, list_images, load_folder, to_unit_range
 from common.gan import latents, sample_images
@@ -146,24 +146,18 @@ def lesson(config: Config) -> dict[str, Any]:
 def curve(run_dir: Path) -> dict[str, Any]:
     """What a training logged of its samples and of overfitting, each as [images seen, value] pairs.
 
-    Images that the network of `--start` had seen before are counted too.  Raises UserError if no FID was logged.
+    Raises UserError if no FID was logged.
     """
-    notes = load_weights(Generator(), run_dir / "weights.safetensors")
     settings = json.loads((run_dir / "config.json").read_text(encoding="utf-8"))
-    step = load_checkpoint(run_dir / "checkpoint.pt")["step"]  # the weights are of this step, which no metric may be
-    before = int(notes["images"]) - step * settings["batch_size"]
     lines = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     content: dict[str, Any] = {name: settings[name] for name in ("held_out", "score_count", "batch_size")}
-    content["started_from"] = before
     for shown, name in (
         ("fid", "fid"),
         ("kid_x1000", "kid_x1000"),
         ("train", "s_train"),
         ("held_out_faces", "s_held_out"),
     ):
-        content[shown] = [
-            [before + line["images"], line[found]] for line in lines for found in line if found.endswith(name)
-        ]
+        content[shown] = [[line["images"], line[found]] for line in lines for found in line if found.endswith(name)]
     if not content["fid"]:
         raise UserError(f"{run_dir} logged no FID, train with --held-out 1000 --score-every 25000")
     return content

@@ -92,7 +92,7 @@ def fabricate(folder: Path, points: int = 1000) -> None:
     write_results(folder / "p1_lesson.json", {name: logged | {"accuracy_d": a} for name, a in accuracies.items()})
     images = [25_000 * (i + 1) for i in range(20)]
     curves = {
-        name: {"held_out": 1000, "score_count": 1000, "batch_size": 64, "started_from": 0}
+        name: {"held_out": 1000, "score_count": 1000, "batch_size": 64}
         | {"fid": [[i, 60 + 3e6 / i + near(0, 5)] for i in images], "kid_x1000": [[i, near(40, 60)] for i in images]}
         | {"train": [[i, near(1, 2)] for i in images], "held_out_faces": [[i, near(-1, 1)] for i in images]}
         for name in ("dcgan", "wgan")

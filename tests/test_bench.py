@@ -114,6 +114,26 @@ def test_a_change_is_undone_in_the_scripts_themselves(name, inside, builtin, tmp
         assert used - {"with products"} == ({change} & {*measure.CHANGES} - {"nothing", "products"})
 
 
+def test_two_processes_share_the_batch_and_the_threads(builtin, environment, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    monkeypatch.setitem(bench.TRAININGS, "dann", bench.TRAININGS["dann"]._replace(batch_size=8))
+    kept, commands = tmp_path / "kept", []
+    monkeypatch.setattr(bench.shutil, "rmtree", lambda folder: folder.rename(kept))
+    original = bench.run
+
+    def run(known, *command, environment=None):
+        commands.append((command, environment))
+        return original(known, *command, environment=environment)
+
+    monkeypatch.setattr(bench, "run", run)
+    row = bench.processes_row(bench.Bench(bench.Config(images=8), builtin, tmp_path, environment), "dann")
+    assert row.arms["2"]()["images/s"] > 0
+    ((command, used),) = commands
+    assert "--nproc-per-node=2" in command and used["OMP_NUM_THREADS"] == "1"
+    assert json.loads((kept / "config.json").read_text())["batch_size"] == 8
+    assert [(line.arm, line.beside) for line in row.lines] == [("2", "1")]
+
+
 def test_two_passes_predict_what_the_shared_encoder_does(weights):
     network = ContextUnet()
     load_weights(network.eval(), weights["unet"])
@@ -138,7 +158,7 @@ def test_changes_have_a_table_of_their_own():
     found = bench.finished(row, {"arms": arms}, lambda dtype: 1.0)
     content = {"machine": bench.machine(), "data": "none", "config": {"repeats": 1}, "rows": {"changes-dcgan": found}}
     assert bench.show(content).splitlines()[2:] == [
-        "| what was made faster | without | with | better |",
+        "| what was changed | without | with | better |",
         "| --- | --- | --- | --- |",
         "| training: fused Adam | 50 ± 0 images/s | 60 ± 0 images/s | 1.2 × |",
     ]

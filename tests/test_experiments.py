@@ -21,7 +21,6 @@ from experiments import headline, p1, p2, p3
 from experiments.runs import mean_and_spread, percent, table, train
 from models.classifier import Judge
 from models.dann import DANN
-from models.dcgan import Generator
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -174,12 +173,8 @@ def test_short_trainings_of_faces(experiment, builtin, tmp_path):
 
     run = tmp_path / "runs" / "dcgan" / "0-0"
     found = p1.curve(run)
-    assert found["fid"] == [[64, row["runs"][0]["fid"][0]]] and found["started_from"] == 0 and found["held_out"] == 3
+    assert found["fid"] == [[64, row["runs"][0]["fid"][0]]] and found["held_out"] == 3
     assert [images for images, _ in found["train"]] == [images for images, _ in found["held_out_faces"]]
-    # Of a training that went on from released weights, the images of these count too.
-    notes = load_weights(generator := Generator(), run / "weights.safetensors")
-    export_weights(run / "weights.safetensors", generator, images=int(notes["images"]) + 1000)
-    assert p1.curve(run)["fid"] == [[1064, row["runs"][0]["fid"][0]]]
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines if "fid" not in line))
     with pytest.raises(UserError, match="logged no FID"):
