@@ -31,7 +31,7 @@ from models.diffusion import TIMESTEPS, alpha_bar_schedule, ancestral, ddim, dpm
 HERE = Path(__file__).resolve().parent.parent
 STEPS = (5, 8, 10, 12, 15, 20, 30, 50)
 SCALES = (0.0, 0.5, 1.0, 2.0, 4.0)
-EVERYWHERE, MIDDLE = (0.0, 1.0), (0.1, 0.8)
+EVERYWHERE, EARLY, MIDDLE = (0.0, 1.0), (0.1, 1.0), (0.1, 0.8)  # where guidance acts, in t / T
 SHOWN = [round(TIMESTEPS * share / 5) for share in range(6)]  # steps done in the six images of the reverse process
 Row = tuple[str, str, int, float, tuple[float, float]]  # sampler, spacing, steps, guidance scale, interval
 
@@ -50,9 +50,10 @@ class Config:
 
 
 def grid() -> list[Row]:
-    """The rows: 2M by steps and scale, an interval and other spacings; DDIM by steps; DDPM's own sampler."""
+    """The rows: 2M by steps and scale, intervals and other spacings; DDIM by steps; DDPM's own sampler."""
     rows: list[Row] = [("dpm", "karras", steps, scale, EVERYWHERE) for scale in SCALES for steps in STEPS]
-    rows += [("dpm", "karras", steps, scale, MIDDLE) for scale in (1.0, 2.0, 4.0) for steps in (10, 20)]
+    intervals = [(scale, interval) for interval in (EARLY, MIDDLE) for scale in (1.0, 2.0, 4.0)]
+    rows += [("dpm", "karras", steps, scale, interval) for scale, interval in intervals for steps in (8, 10, 20)]
     rows += [("dpm", spacing, steps, 2.0, EVERYWHERE) for spacing in ("quadratic", "uniform") for steps in (10, 20)]
     rows += [("ddim", "quadratic", steps, 2.0, EVERYWHERE) for steps in STEPS]
     return [*rows, *(("ancestral", "uniform", TIMESTEPS, scale, EVERYWHERE) for scale in (0.0, 2.0))]

@@ -234,7 +234,8 @@ def digit_numbers(results: dict[str, Any]) -> dict[str, Any]:
         line = [f"{sampler}, {spacing}" if sampler != "ancestral" else sampler, str(steps), f"{scale:g}", guided]
         line += [*accuracies, f"{row['fid']:.1f}", f"{row['diversity']:.2f}", f"{row['seconds_per_1000']:.0f}"]
         table.append(line)
-    ours = rows[defaults.sampler, defaults.spacing, defaults.steps, defaults.guidance_scale, 0.0, 1.0]
+    default = (defaults.sampler, defaults.spacing, defaults.steps, defaults.guidance_scale)
+    ours = rows[(*default, defaults.guidance_from, defaults.guidance_to)]
     own = rows["ancestral", "uniform", TIMESTEPS, defaults.guidance_scale, 0.0, 1.0]
     nearest, confusion = judge["nearest_training_image"], judge["confusion"]
     count, digit, taken = max((n, i, j) for i, row in enumerate(confusion) for j, n in enumerate(row) if i != j)
