@@ -1,6 +1,6 @@
 """How fast: each path beside a plain reference of it, measured in turn on this machine.
 
-    python3 -m benchmarks.bench                          # what `make bench` runs, about 45 minutes on two CPU cores
+    python3 -m benchmarks.bench                          # what `make bench` runs
     python3 -m benchmarks.bench --only dcgan,fid         # some of the rows
     python3 -m benchmarks.bench --repeats 1 --images 256
 
@@ -274,10 +274,15 @@ def training_row(bench: Bench, name: str) -> Row:
     )
 
 
+def run_scripts(bench: Bench, *options: object, commands: tuple[tuple[object, ...], ...]) -> Values:
+    """What measure.py finds when it runs scripts of the repository, each with its arguments, within its process."""
+    words = json.dumps([[str(word) for word in command] for command in commands])
+    return run_module(bench, "measure", *options, "--commands", words)
+
+
 def without(bench: Bench, change: str, command: tuple[object, ...]) -> Values:
     """What `run` measures of a script of the repository in which one of measure.py's CHANGES is undone."""
-    words = json.dumps([[str(word) for word in command]])
-    return run_module(bench, "measure", "--part", "without", "--change", change, "--commands", words)
+    return run_scripts(bench, "--part", "without", "--change", change, commands=(command,))
 
 
 def changes_row(bench: Bench, name: str) -> Row:
@@ -296,8 +301,7 @@ def changes_row(bench: Bench, name: str) -> Row:
 
 def script_flops(bench: Bench, *commands: tuple[object, ...]) -> list[int]:
     """FLOPs of each command, a script of the repository with its arguments."""
-    words = json.dumps([[str(word) for word in command] for command in commands])
-    return run_module(bench, "measure", "--part", "flops", "--commands", words)["FLOPs"]
+    return run_scripts(bench, "--part", "flops", commands=commands)["FLOPs"]
 
 
 def fast_dtype() -> str:

@@ -1,8 +1,8 @@
 """Weight gradients of DCGAN's small maps, on CPUs: as a matrix product, which is what they are.
 
 oneDNN's bfloat16 kernel for the gradient of a convolution's weights walks along the rows of a map.  In the layers
-next to the latent rows are four or eight pixels long; there it reaches a fifth of the speed of a matrix product, and
-one of these layers is a fifth of all of DCGAN's arithmetic.
+next to the latent rows are four or eight pixels long, and it is slow there.  What that costs is measured by
+`python3 -m benchmarks.bench --only changes`.
 """
 
 import torch
@@ -17,7 +17,7 @@ LARGEST = 8  # side of the smaller map up to which the product is the faster way
 
 
 class SmallMaps(TorchFunctionMode):
-    """While active, 4x4 convolutions that halve or double a small map have gradients by `Halving` and `Doubling`."""
+    """While active, 4x4 convolutions that halve or double a small map have the gradients of `SmallMap`."""
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         halves, doubles = function is conv2d, function is conv_transpose2d
@@ -26,38 +26,29 @@ class SmallMaps(TorchFunctionMode):
             largest = 2 * LARGEST if halves else LARGEST
             whole = doubles or all(side % 2 == 0 for side in images.shape[2:])
             if weight.shape[2:] == (4, 4) and max(images.shape[2:]) <= largest and whole:
-                return (Halving if halves else Doubling).apply(images.bfloat16(), weight.bfloat16())
+                return SmallMap.apply(images.bfloat16(), weight.bfloat16(), doubles)
         return function(*args, **(kwargs or {}))
 
 
-class Halving(torch.autograd.Function):
-    """conv2d of images (n, b, 2h, 2w) with a weight (a, b, 4, 4), stride 2 and padding 1; differentiable twice."""
+class SmallMap(torch.autograd.Function):
+    """A convolution with a weight (a, b, 4, 4), stride 2 and padding 1; differentiable at any order.
+
+    It halves images (n, b, 2h, 2w) as conv2d does, or `doubles` images (n, a, h, w) as conv_transpose2d does: each is
+    the other's gradient with respect to its images.
+    """
 
     @staticmethod
-    def forward(ctx, images: Tensor, weight: Tensor) -> Tensor:
+    def forward(ctx, images: Tensor, weight: Tensor, doubles: bool) -> Tensor:
         ctx.save_for_backward(images, weight)
-        return conv2d(images, weight, *HALVING)
+        ctx.doubles = doubles
+        return conv_transpose2d(images, weight, *DOUBLING) if doubles else conv2d(images, weight, *HALVING)
 
     @staticmethod
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         images, weight = ctx.saved_tensors
-        of_images = Doubling.apply(gradient, weight) if ctx.needs_input_grad[0] else None
-        return of_images, patch_product(gradient, images) if ctx.needs_input_grad[1] else None
-
-
-class Doubling(torch.autograd.Function):
-    """conv_transpose2d of images (n, a, h, w) with a weight (a, b, 4, 4), the adjoint of `Halving`."""
-
-    @staticmethod
-    def forward(ctx, images: Tensor, weight: Tensor) -> Tensor:
-        ctx.save_for_backward(images, weight)
-        return conv_transpose2d(images, weight, *DOUBLING)
-
-    @staticmethod
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        images, weight = ctx.saved_tensors
-        of_images = Halving.apply(gradient, weight) if ctx.needs_input_grad[0] else None
-        return of_images, patch_product(images, gradient) if ctx.needs_input_grad[1] else None
+        small, large = (images, gradient) if ctx.doubles else (gradient, images)
+        of_images = SmallMap.apply(gradient, weight, not ctx.doubles) if ctx.needs_input_grad[0] else None
+        return of_images, patch_product(small, large) if ctx.needs_input_grad[1] else None, None
 
 
 def patch_product(small: Tensor, large: Tensor) -> Tensor:

@@ -20,12 +20,14 @@ def draw(*shape: int) -> torch.Tensor:
 def test_gradients_are_those_of_the_definition(size):
     height, width = size
     small, large, weight = draw(2, 3, height, width), draw(2, 5, 2 * height, 2 * width), draw(3, 5, 4, 4)
-    for function, images in ((small_maps.Halving, large), (small_maps.Doubling, small)):
+    for doubles, images in ((False, large), (True, small)):
         inputs = [tensor.clone().requires_grad_() for tensor in (images, weight)]
-        assert torch.autograd.gradcheck(function.apply, inputs)
-        assert torch.autograd.gradgradcheck(function.apply, inputs)
-    assert torch.equal(small_maps.Halving.apply(large, weight), torch.conv2d(large, weight, None, 2, 1))
-    assert torch.equal(small_maps.Doubling.apply(small, weight), torch.conv_transpose2d(small, weight, None, 2, 1))
+        assert torch.autograd.gradcheck(small_maps.SmallMap.apply, (*inputs, doubles))
+        assert torch.autograd.gradgradcheck(small_maps.SmallMap.apply, (*inputs, doubles))
+    assert torch.equal(small_maps.SmallMap.apply(large, weight, False), torch.conv2d(large, weight, None, 2, 1))
+    assert torch.equal(
+        small_maps.SmallMap.apply(small, weight, True), torch.conv_transpose2d(small, weight, None, 2, 1)
+    )
 
 
 @pytest.fixture
