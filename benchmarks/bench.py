@@ -7,9 +7,9 @@
 Every measurement is a process of its own: the plain reference, ours, the plain reference, and so on, --repeats
 times.  "Plain" is the method as tutorials have it (benchmarks/plain_*.py): float32, channels first, a DataLoader of
 PNG files, the batch doubled for guidance, 600 ancestral steps, scipy's matrix square root.  "Ours" are the scripts
-of this repository as they are.  "Released recipe" is the default of a training script, which does more for an image
-than the plain recipe does: augmentation, penalties, averaged weights, a teacher.  The rows `changes` compare ours
-with ours in which one of the things that made it faster is undone; the rows `processes`, one process with two.
+of this repository as they are.  "Released recipe" is the default of a training script, in batches of the plain one's
+size: it does more for an image, with augmentation, penalties, averaged weights, a teacher.  The rows `changes` compare
+ours with ours in which one of the things that made it faster is undone; the rows `processes`, one process with two.
 
 A value is the median, ± half the distance of the largest from the smallest; the digits, which take minutes, are drawn
 twice at most.  The limit is the best matrix product of the same type on the same machine; the FLOPs of ours are
@@ -121,19 +121,22 @@ TRAININGS = {
 # What each of measure.py's CHANGES is called in the table: with it, in place of without it.
 BFLOAT16 = "bfloat16 in place of float32"
 CHANNELS_LAST = "channels last"
+MEMORY = "freed memory kept for the next array"
 CHANGES = {
     "dcgan": {
         "bfloat16": BFLOAT16,
         "channels last": CHANNELS_LAST,
         "products": "small maps' weight gradients as matrix products",
         "fused Adam": "fused Adam",
+        "memory": MEMORY,
     },
-    "ddpm": {"bfloat16": BFLOAT16, "channels last": CHANNELS_LAST},
+    "ddpm": {"bfloat16": BFLOAT16, "channels last": CHANNELS_LAST, "memory": MEMORY},
     "digits": {
         "bfloat16": BFLOAT16,
         "channels last": CHANNELS_LAST,
         "folded": "BatchNorm folded into convolutions",
         "shared": "one encoder for both predictions of guidance",
+        "memory": MEMORY,
     },
 }
 CHANGED_DIGITS = 10  # of each class
@@ -382,8 +385,9 @@ def fid_row(bench: Bench) -> Row:
     real = linked(bench, "real", list_images(bench.data / "face" / "val"), reference)
     first = None
 
-    def score() -> Values:
-        return run_module(bench, "measure", "--part", "fid", "--folder", generated, "--real", real)
+    def score(change: str = "nothing") -> Values:
+        folders = ("--folder", generated, "--real", real)
+        return run_module(bench, "measure", "--part", "fid", "--change", change, *folders)
 
     def ours() -> Values:
         nonlocal first
@@ -398,8 +402,9 @@ def fid_row(bench: Bench) -> Row:
         Line(f"{title}, reference cached", "s"),
         Line(f"{title}, peak memory", "MB"),
         Line(f"{title}, value", "FID"),
+        Line(f"FID: {MEMORY}", "s", "ours", "memory"),
     ]
-    return Row({"plain": plain, "ours": ours}, lines, {})
+    return Row({"plain": plain, "ours": ours, "memory": lambda: score("memory")}, lines, {})
 
 
 def start_row(bench: Bench, problem: int) -> Row:

@@ -65,6 +65,7 @@ CHANGES: dict[str, tuple[Any, str, Any]] = {
     "channels last": (torch, "channels_last", torch.contiguous_format),
     "products": (common.small_maps, "LARGEST", 0),
     "fused Adam": (torch.optim, "Adam", loop_adam),
+    "memory": (common.device, "keep_freed_memory", lambda: False),
     "folded": (common.digits, "fold_batch_norm", lambda network: network),
     "shared": (common.digits, "guided_denoiser", denoiser_of_two_passes),
 }
@@ -79,7 +80,7 @@ class Config:
     dtype: str = option("float32", "of --part peak", choices=("float32", "bfloat16"))
     seconds: float = option(1.0, "for each matrix size of --part peak", low=0)
     commands: str = option("[]", "JSON list of what to run, each a list of script and arguments")
-    change: str = option("nothing", "what --part without undoes", choices=tuple(CHANGES))
+    change: str = option("nothing", "what --part without and fid undo", choices=tuple(CHANGES))
 
 
 def seconds_to_load(config: Config) -> float:
@@ -149,7 +150,8 @@ def run_here(command: list[str]) -> None:
 def main() -> None:
     config = parse_config(Config, __doc__)
     if config.part == "fid":
-        found = {"FID": fid(config)}
+        with mock.patch.object(*CHANGES[config.change]):
+            found = {"FID": fid(config)}
     elif config.part == "peak":
         found = {"FLOP/s": matrix_peak(getattr(torch, config.dtype), pick_device("auto"), config.seconds)}
     elif config.part == "flops":

@@ -1,6 +1,7 @@
 """Device choice, bfloat16 where the hardware has it, and random numbers that do not depend on the device."""
 
 import contextlib
+import ctypes
 import hashlib
 import os
 from collections.abc import Iterator
@@ -10,10 +11,25 @@ import torch
 from common.config import UserError
 from common.small_maps import SmallMaps
 
+TRIM_THRESHOLD, MMAP_MAX = -1, -4  # parameters of glibc's mallopt(3)
+
 
 def processes() -> int:
     """How many processes torchrun started, on all machines; 1 without it."""
     return int(os.environ["WORLD_SIZE"]) if "TORCHELASTIC_RUN_ID" in os.environ else 1
+
+
+def keep_freed_memory() -> bool:
+    """Let this process reuse the memory it frees instead of returning it to the system; False where it cannot be.
+
+    glibc gives every array above 32 MB back when it is freed, and the system clears the next one page by page:
+    a third of the time of FID's Inception network on CPUs.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):  # not glibc: macOS, musl, Windows
+        return False
+    return bool(mallopt(MMAP_MAX, 0) and mallopt(TRIM_THRESHOLD, 2**31 - 1))
 
 
 def pick_device(name: str) -> torch.device:
@@ -33,6 +49,8 @@ def pick_device(name: str) -> torch.device:
 
 
 def _of_this_process(device: torch.device) -> torch.device:
+    if device.type == "cpu":
+        keep_freed_memory()
     if device.type == "cpu" or processes() == 1:
         return device
     number, count = int(os.environ["LOCAL_RANK"]), torch.accelerator.device_count()

@@ -11,13 +11,14 @@ The figures are PNG and GIF files in results/: the first four take two minutes, 
 """
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+import p2_inference
 from common.checkpoint import load_weights
 from common.config import option, parse_config, run_script
 from common.device import autocast, pick_device
@@ -26,11 +27,13 @@ from common.images import make_grid, save_gif, save_image, to_uint8
 from common.judges import class_accuracies, classify, digit_quality, load_judge, relative_diversity
 from experiments.runs import RESULTS, read_results, table, write_results
 from models.ddpm import ContextUnet
-from models.diffusion import TIMESTEPS, alpha_bar_schedule, ancestral, ddim, dpm_solver, final, time_grid
+from models.diffusion import TIMESTEPS, alpha_bar_schedule, ancestral, final
 
 HERE = Path(__file__).resolve().parent.parent
 STEPS = (5, 8, 10, 12, 15, 20, 30, 50)
 SCALES = (0.0, 0.5, 1.0, 2.0, 4.0)
+DEFAULT = p2_inference.Config(Path())  # what hw2_2.sh does
+SCALE = DEFAULT.guidance_scale
 EVERYWHERE, EARLY, MIDDLE = (0.0, 1.0), (0.1, 1.0), (0.1, 0.8)  # where guidance acts, in t / T
 SHOWN = [round(TIMESTEPS * share / 5) for share in range(6)]  # steps done in the six images of the reverse process
 Row = tuple[str, str, int, float, tuple[float, float]]  # sampler, spacing, steps, guidance scale, interval
@@ -54,22 +57,21 @@ def grid() -> list[Row]:
     rows: list[Row] = [("dpm", "karras", steps, scale, EVERYWHERE) for scale in SCALES for steps in STEPS]
     intervals = [(scale, interval) for interval in (EARLY, MIDDLE) for scale in (1.0, 2.0, 4.0)]
     rows += [("dpm", "karras", steps, scale, interval) for scale, interval in intervals for steps in (8, 10, 20)]
-    rows += [("dpm", spacing, steps, 2.0, EVERYWHERE) for spacing in ("quadratic", "uniform") for steps in (10, 20)]
-    rows += [("ddim", "quadratic", steps, 2.0, EVERYWHERE) for steps in STEPS]
-    return [*rows, *(("ancestral", "uniform", TIMESTEPS, scale, EVERYWHERE) for scale in (0.0, 2.0))]
+    rows += [("dpm", spacing, steps, SCALE, EVERYWHERE) for spacing in ("quadratic", "uniform") for steps in (8, 20)]
+    rows += [("ddim", "quadratic", steps, SCALE, EVERYWHERE) for steps in STEPS]
+    return [*rows, *(("ancestral", "uniform", TIMESTEPS, scale, EVERYWHERE) for scale in (0.0, SCALE))]
+
+
+def row_of(result: dict[str, Any]) -> Row:
+    """The row that an entry of the result file is of; JSON has made lists of its tuples."""
+    sampler, spacing, steps, scale, interval = result["row"]
+    return sampler, spacing, steps, scale, tuple(interval)
 
 
 def sampler_of(row: Row) -> Any:
     """The row's sampler as a function (denoise, x_T, noise) -> x_0."""
     sampler, spacing, steps, _, _ = row
-
-    def sample(denoise: Any, x: Tensor, noise: Any) -> Tensor:
-        if sampler == "ancestral":
-            return final(ancestral(denoise, x, noise))
-        times = time_grid(steps, spacing)
-        return final(dpm_solver(denoise, x, times) if sampler == "dpm" else ddim(denoise, x, times, 0.0, noise))
-
-    return sample
+    return p2_inference.make_sampler(replace(DEFAULT, sampler=sampler, spacing=spacing, steps=steps))
 
 
 def load_network(config: Config, device: torch.device) -> ContextUnet:
@@ -93,7 +95,7 @@ def tradeoff(config: Config, device: torch.device) -> dict[str, Any]:
         judges["course"] = load_judge(Path(config.classifier), device)
     rows = grid()[: config.rows or None]
     for number, row in enumerate(rows, 1):
-        if any(tuple(done["row"][:4]) == row[:4] and tuple(done["row"][4]) == row[4] for done in content["rows"]):
+        if any(row_of(done) == row for done in content["rows"]):
             continue
         start = time.perf_counter()
         with autocast(device, config.precision):
@@ -111,6 +113,7 @@ def tradeoff(config: Config, device: torch.device) -> dict[str, Any]:
             "seconds_per_1000": 1000 * seconds / len(keys),
         }
         content["rows"].append(result)
+        content["rows"].sort(key=lambda done: grid().index(row_of(done)))
         content["real_accuracy"] = scores["real_accuracy"]
         write_results(file, content)
         print(f"{number} of {len(rows)}: {result}")
@@ -145,13 +148,13 @@ def show(content: dict[str, Any]) -> str:
 def figures(config: Config, device: torch.device) -> None:
     """Write the figures of the report."""
     network = load_network(config, device)
-    scale = 2.0
 
-    def draw(keys: list[tuple[int, int]], sample: Any) -> Tensor:
+    def draw(keys: list[tuple[int, int]], sample: Any, interval: tuple[float, float] = EVERYWHERE) -> Tensor:
         with autocast(device, config.precision):
-            return draw_digits(network, keys, scale, EVERYWHERE, sample, device, chunk=min(100, len(keys)))
+            return draw_digits(network, keys, SCALE, interval, sample, device, chunk=min(100, len(keys)))
 
-    save_image(config.results / "p2_grid.png", make_grid(draw(digit_keys(10), sampler_of(grid()[5])), 10, scale=2))
+    digits = draw(digit_keys(10), p2_inference.make_sampler(DEFAULT), (DEFAULT.guidance_from, DEFAULT.guidance_to))
+    save_image(config.results / "p2_grid.png", make_grid(digits, 10, scale=2))
 
     # The reverse process of the first zero: x_t of DDPM's own sampler, every t of it.
     path: list[Tensor] = []

@@ -48,6 +48,7 @@ MADE_BY = {
     **{f"p3_{part}.json": f"python3 -m experiments.p3 --part {part}" for part in p3.PARTS},
     **{f"p3_hardest_{target}.png": "python3 -m experiments.p3 --part hardest" for target in TARGETS},
 }
+MILD = 1.0  # guidance scale between none and the default
 WITHOUT = {"seed", "precision", "start", "held_out", "oracle", "method", "recipe"}  # options that no table lists
 
 
@@ -225,9 +226,7 @@ def digit_numbers(results: dict[str, Any]) -> dict[str, Any]:
         if (plain_key := (*key[:4], *key[4])) not in rows:
             raise UserError(f"p2_tradeoff.json lacks the row {key}, run: {MADE_BY['p2_tradeoff.json']}")
         row, (sampler, spacing, steps, scale, interval) = rows[plain_key], key
-        shown = steps in (5, defaults.steps, 50, TIMESTEPS) and (scale == defaults.guidance_scale or steps > 5)
-        shown &= steps != 50 or scale == defaults.guidance_scale
-        if not shown:
+        if steps not in (defaults.steps, TIMESTEPS) and (steps not in (5, 20, 50) or scale != defaults.guidance_scale):
             continue
         guided = f"{interval[0]:g}–{interval[1]:g}" if interval != p2.EVERYWHERE else "all"
         accuracies = [percent([row[name]]) if name in row else "–" for name in ("course", "judge")]
@@ -271,12 +270,14 @@ def digit_numbers(results: dict[str, Any]) -> dict[str, Any]:
         "per_class": str(results["p2_tradeoff"]["per_class"]),
         "steps": str(defaults.steps),
         "scale": f"{defaults.guidance_scale:g}",
-        "strong_scale": f"{max(p2.SCALES):g}",
+        "guided_from": f"{defaults.guidance_from:g}",
+        "mild_scale": f"{MILD:g}",
         "shown_times": [str(TIMESTEPS - done) for done in p2.SHOWN],
         "rows": table,
         "half_time": str(next(t for t, share in enumerate(alpha_bar) if share < 0.5)),
         "best_by_accuracy": f"{max(p2.SCALES, key=lambda scale: at_scale[scale]['judge']):g}",
         "best_by_fid": f"{min(p2.SCALES, key=lambda scale: at_scale[scale]['fid']):g}",
+        "best_by_diversity": f"{min(p2.SCALES, key=lambda scale: abs(at_scale[scale]['diversity'] - 1)):g}",
         "course_misreads": percent([1 - share for share in course["real_accuracy"].values()]),
         "judge_misreads": percent([1 - share for share in judge["real_accuracy"].values()]),
         **{
@@ -285,7 +286,8 @@ def digit_numbers(results: dict[str, Any]) -> dict[str, Any]:
                 ("ours", ours),
                 ("own", own),
                 ("plain", at_scale[0.0]),
-                ("strong", at_scale[max(p2.SCALES)]),
+                ("mild", at_scale[MILD]),
+                ("everywhere", at_scale[defaults.guidance_scale]),
             )
             for score, digits in (("judge", 1), ("fid", 1), ("diversity", 2), ("seconds_per_1000", 0))
         },

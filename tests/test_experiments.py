@@ -111,12 +111,16 @@ def test_the_trade_off(call, experiment, weights, tmp_path):
     arguments += ("--results", tmp_path, "--per-class", 2)
     first = experiment("p2", *arguments, "--rows", 1)
     assert first.returncode == 0, first.stderr
-    row = json.loads((tmp_path / "p2_tradeoff.json").read_text())["rows"][0]
+    content = json.loads((tmp_path / "p2_tradeoff.json").read_text())
+    row = content["rows"][0]
     assert row["row"][:4] == ["dpm", "karras", 5, 0.0] and row["fid"] > 0 and row["diversity"] > 0
+    row["row"] = p2.grid()[1]  # as if a later row had been drawn first
+    (tmp_path / "p2_tradeoff.json").write_text(json.dumps(content))
     second = experiment("p2", *arguments, "--rows", 2)
     assert second.returncode == 0, second.stderr
     content = json.loads((tmp_path / "p2_tradeoff.json").read_text())
-    assert content["rows"][0] == row and len(content["rows"]) == 2  # the first row was not drawn again
+    assert [p2.row_of(result) for result in content["rows"]] == p2.grid()[:2]
+    assert content["rows"][1]["fid"] == row["fid"]  # was not drawn again
     assert second.stdout.count("| dpm karras |") == 2
 
 
