@@ -7,9 +7,9 @@
 Every measurement is a process of its own: the plain reference, ours, the plain reference, and so on, --repeats
 times.  "Plain" is the method as tutorials have it (benchmarks/plain_*.py): float32, channels first, a DataLoader of
 PNG files, the batch doubled for guidance, 600 ancestral steps, scipy's matrix square root.  "Ours" are the scripts
-of this repository as they are.  "Released recipe" is the default of a training script, in batches of the plain one's
-size: it does more for an image, with augmentation, penalties, averaged weights, a teacher.  The rows `changes` compare
-ours with ours in which one of the things that made it faster is undone; the rows `processes`, one process with two.
+of this repository as they are.  "Released recipe" is the default of a training script, in its own batches: it
+does more for an image, with augmentation, penalties, averaged weights, a teacher.  The rows `changes` compare ours
+with ours in which one of the things that made it faster is undone; the rows `processes`, one process with two.
 
 A value is the median, ± half the distance of the largest from the smallest; the digits, which take minutes, are drawn
 twice at most.  The limit is the best matrix product of the same type on the same machine; the FLOPs of ours are
@@ -96,7 +96,7 @@ class Row(NamedTuple):
 
 
 class Training(NamedTuple):
-    """A trainer, its plain reference, and how long to measure: steps between lines of metrics, and lines."""
+    """A trainer, its plain reference, and how long to measure: batch size, steps between lines of metrics, lines."""
 
     title: str
     script: str
@@ -105,16 +105,16 @@ class Training(NamedTuple):
     log_every: int
     lines: int
     plain_steps: int
-    released: tuple[int, int] | None  # the same two numbers of the default recipe
+    released: tuple[int, int, int] | None  # the same three numbers of the default recipe
     every: int = 1  # steps after which the work of a step of the default recipe repeats
 
 
 TRAININGS = {
     # The released DCGAN's penalty is due every 16 steps, so nothing shorter is its speed.
-    "dcgan": Training("DCGAN training", "p1_dcgan_train.py", "plain_p1", 64, 4, 2, 6, (8, 2), 16),
-    "wgan": Training("WGAN training", "p1_wgan_train.py", "plain_p1", 64, 1, 3, 3, (1, 3)),
+    "dcgan": Training("DCGAN training", "p1_dcgan_train.py", "plain_p1", 64, 4, 2, 6, (32, 8, 2), 16),
+    "wgan": Training("WGAN training", "p1_wgan_train.py", "plain_p1", 64, 1, 3, 3, (64, 1, 3)),
     "ddpm": Training("diffusion training", "p2_ddpm_train.py", "plain_p2", 128, 2, 2, 3, None),
-    "dann": Training("DANN training", "p3_dann_train.py", "plain_p3", 128, 20, 3, 60, (20, 3)),
+    "dann": Training("DANN training", "p3_dann_train.py", "plain_p3", 128, 20, 3, 60, (128, 20, 3)),
 }
 
 
@@ -225,12 +225,14 @@ def train(bench: Bench, name: str, arm: str, change: str = "", processes: int = 
     With a change undone if one is named.  Several processes compute on the CPU and share its threads.
     """
     spec, budget = TRAININGS[name], bench.config.images
-    log_every, lines = spec.released if arm == "released" else (spec.log_every, spec.lines)
+    batch_size, log_every, lines = spec.batch_size, spec.log_every, spec.lines
+    if arm == "released":
+        batch_size, log_every, lines = spec.released
     if budget:
-        log_every = max(1, min(log_every, budget // spec.batch_size))
-        lines = max(1, budget // (spec.batch_size * log_every))
+        log_every = max(1, min(log_every, budget // batch_size))
+        lines = max(1, budget // (batch_size * log_every))
     run_dir = fresh(bench, "run")
-    options = ("--batch-size", spec.batch_size, "--images", spec.batch_size * log_every * (1 + lines))
+    options = ("--batch-size", batch_size, "--images", batch_size * log_every * (1 + lines))
     options += ("--log-every", log_every, *NEVER, *recipes(name)[arm], *data_options(bench, name))
     command = (spec.script, "--run-dir", run_dir, *options)
     if change:

@@ -51,7 +51,7 @@ def test_a_row_is_measured_and_shown(inside, builtin, tmp_path, monkeypatch):
 
 
 def test_a_trainer_is_measured_as_it_is(builtin, environment, tmp_path, monkeypatch):
-    monkeypatch.setitem(bench.TRAININGS, "dann", bench.TRAININGS["dann"]._replace(batch_size=8))
+    monkeypatch.setitem(bench.TRAININGS, "dann", bench.TRAININGS["dann"]._replace(batch_size=8, released=(8, 20, 3)))
     config = bench.Config(images=16)
     row = bench.training_row(bench.Bench(config, builtin, tmp_path, environment), "dann")
     assert list(row.arms) == ["plain", "ours", "released"]
@@ -104,7 +104,8 @@ def test_a_change_is_undone_in_the_scripts_themselves(name, inside, builtin, tmp
 
         monkeypatch.setattr(bench, "without", without)
     else:
-        monkeypatch.setitem(bench.TRAININGS, name, bench.TRAININGS[name]._replace(batch_size=4))
+        small = bench.TRAININGS[name].released and (4, 1, 1)
+        monkeypatch.setitem(bench.TRAININGS, name, bench.TRAININGS[name]._replace(batch_size=4, released=small))
     row = bench.make_row(bench.Bench(bench.Config(images=1, per_class=1), builtin, tmp_path, {}), f"changes-{name}")
     assert [line.arm for line in row.lines] == ["nothing"] * len(bench.CHANGES[name])
     for change, measured in row.arms.items():
@@ -116,7 +117,7 @@ def test_a_change_is_undone_in_the_scripts_themselves(name, inside, builtin, tmp
 
 def test_two_processes_share_the_batch_and_the_threads(builtin, environment, tmp_path, monkeypatch):
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
-    monkeypatch.setitem(bench.TRAININGS, "dann", bench.TRAININGS["dann"]._replace(batch_size=8))
+    monkeypatch.setitem(bench.TRAININGS, "dann", bench.TRAININGS["dann"]._replace(batch_size=8, released=(8, 20, 3)))
     kept, commands = tmp_path / "kept", []
     monkeypatch.setattr(bench.shutil, "rmtree", lambda folder: folder.rename(kept))
     original = bench.run
@@ -193,10 +194,10 @@ def test_the_built_in_data_stand_for_missing_ones_and_this_is_said(tmp_path, mon
 
 def test_released_recipes_are_measured_over_whole_periods():
     for spec in bench.TRAININGS.values():
-        log_every, lines = spec.released or (spec.log_every, spec.lines)
+        batch_size, log_every, lines = spec.released or (spec.batch_size, spec.log_every, spec.lines)
         assert log_every * lines % spec.every == 0
         source = (bench.ROOT / spec.script).read_text()
-        assert f"batch_size: int = option({spec.batch_size}, " in source  # ours at its own batch size
+        assert f"batch_size: int = option({batch_size}, " in source  # ours at its own batch size
     assert (
         f"r1_every: int = option({bench.TRAININGS['dcgan'].every}, " in (bench.ROOT / "p1_dcgan_train.py").read_text()
     )
