@@ -225,9 +225,8 @@ def train(bench: Bench, name: str, arm: str, change: str = "", processes: int = 
     With a change undone if one is named.  Several processes compute on the CPU and share its threads.
     """
     spec, budget = TRAININGS[name], bench.config.images
-    batch_size, log_every, lines = spec.batch_size, spec.log_every, spec.lines
-    if arm == "released":
-        batch_size, log_every, lines = spec.released
+    lengths = spec.released if arm == "released" else (spec.batch_size, spec.log_every, spec.lines)
+    batch_size, log_every, lines = lengths
     if budget:
         log_every = max(1, min(log_every, budget // batch_size))
         lines = max(1, budget // (batch_size * log_every))

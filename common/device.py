@@ -22,8 +22,8 @@ def processes() -> int:
 def keep_freed_memory() -> bool:
     """Let this process reuse the memory it frees instead of returning it to the system; False where it cannot be.
 
-    glibc gives every array above 32 MB back when it is freed, and the system clears the next one page by page:
-    a third of the time of FID's Inception network on CPUs.
+    glibc gives every array above 32 MB back when it is freed, and the system clears the next one page by page.
+    What that is worth in time and costs in memory is a row of benchmarks/bench.py.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
@@ -35,7 +35,8 @@ def keep_freed_memory() -> bool:
 def pick_device(name: str) -> torch.device:
     """The device called `name`, or for "auto" the accelerator if there is one, else the CPU.
 
-    Of several processes on a machine (torchrun) each has the accelerator of its own number.
+    Of several processes on a machine (torchrun) each has the accelerator of its own number; on the CPU this
+    process keeps freed memory from here on.
     """
     if name == "auto":
         device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
@@ -51,7 +52,8 @@ def pick_device(name: str) -> torch.device:
 def _of_this_process(device: torch.device) -> torch.device:
     if device.type == "cpu":
         keep_freed_memory()
-    if device.type == "cpu" or processes() == 1:
+        return device
+    if processes() == 1:
         return device
     number, count = int(os.environ["LOCAL_RANK"]), torch.accelerator.device_count()
     if device.index is not None:

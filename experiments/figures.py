@@ -74,13 +74,15 @@ def draw_tradeoff(content: dict[str, Any]) -> Figure:
         if tuple(interval) == (0, 1) and (sampler, spacing) != ("dpm", "quadratic") and spacing != "uniform":
             lines.setdefault(f"{sampler}, w = {scale:g}", []).append((steps, result))
     styles = zip((BLACK, BLUE, GREEN, ORANGE, RED, PURPLE), "ovs^DX", strict=True)
+    colors = {}
     for (label, results), (color, marker) in zip(lines.items(), styles, strict=False):
+        colors[label] = color
         for axes, score in zip(panels, (judge, "fid"), strict=True):
             x, y = [steps for steps, _ in results], [result[score] for _, result in results]
             dashes = "--" if label.startswith("ddim") else "-"
             axes.plot(x, y, dashes, color=color, marker=marker, markersize=3.5, label=label, linewidth=1.1)
-    own = [result for result in content["rows"] if result["row"][0] == "ancestral"]
-    for result, color in zip(own, (BLACK, ORANGE), strict=False):
+    for result in (result for result in content["rows"] if result["row"][0] == "ancestral"):
+        color = colors[f"dpm, w = {result['row'][3]:g}"]
         for axes, score in zip(panels, (judge, "fid"), strict=True):
             label = f"ancestral ({result['row'][2]}), w = {result['row'][3]:g}"
             axes.axhline(result[score], color=color, linestyle=":", linewidth=1, label=label)

@@ -94,6 +94,7 @@ def tradeoff(config: Config, device: torch.device) -> dict[str, Any]:
     if config.classifier:
         judges["course"] = load_judge(Path(config.classifier), device)
     rows = grid()[: config.rows or None]
+    order = {row: place for place, row in enumerate(grid())}
     for number, row in enumerate(rows, 1):
         if any(row_of(done) == row for done in content["rows"]):
             continue
@@ -113,7 +114,7 @@ def tradeoff(config: Config, device: torch.device) -> dict[str, Any]:
             "seconds_per_1000": 1000 * seconds / len(keys),
         }
         content["rows"].append(result)
-        content["rows"].sort(key=lambda done: grid().index(row_of(done)))
+        content["rows"].sort(key=lambda done: order.get(row_of(done), len(order)))  # others, of an older grid, last
         content["real_accuracy"] = scores["real_accuracy"]
         write_results(file, content)
         print(f"{number} of {len(rows)}: {result}")

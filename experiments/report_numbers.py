@@ -14,7 +14,6 @@ from torch import nn
 import p1_dcgan_train
 import p1_wgan_train
 import p2_ddpm_train
-import p2_inference
 import p3_dann_train
 from common.adaptation import TARGETS
 from common.config import UserError
@@ -220,7 +219,7 @@ def digit_numbers(results: dict[str, Any]) -> dict[str, Any]:
     """What the section on problem 2 needs, as text."""
     course, judge = (results["headline"]["digits"][name] for name in ("course", "judge"))
     rows = {(*row["row"][:4], *row["row"][4]): row for row in results["p2_tradeoff"]["rows"]}
-    defaults = p2_inference.Config(Path())
+    defaults = p2.DEFAULT
     table = []
     for key in p2.grid():
         if (plain_key := (*key[:4], *key[4])) not in rows:
