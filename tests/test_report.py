@@ -12,7 +12,7 @@ import pytest
 from fabricated import fabricate
 
 from common.config import run_script
-from experiments import headline, p3, report
+from experiments import headline, p2, p3, report
 from experiments.report_numbers import MADE_BY
 from experiments.runs import RESULTS, ROOT, percent, read_results
 
@@ -164,6 +164,23 @@ def test_the_readme_has_the_tables_of_problem_3(part):
     readme = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
     for line in p3.show(read_results(RESULTS / f"p3_{part}.json"), part).splitlines():
         assert line in readme
+
+
+def test_the_readme_tells_what_guidance_does():
+    """Of the digits that hw2_2.sh's sampler draws at three scales, and everywhere in place of its interval."""
+    readme = re.sub(r"\s+", " ", (ROOT / "README.md").read_text(encoding="utf-8"))
+    rows = {p2.row_of(result): result for result in read_results(RESULTS / "p2_tradeoff.json")["rows"]}
+    sampler, interval = (p2.DEFAULT.sampler, p2.DEFAULT.spacing, p2.DEFAULT.steps), p2.EARLY
+    assert interval == (p2.DEFAULT.guidance_from, p2.DEFAULT.guidance_to)
+    low, middle, high = (rows[(*sampler, scale, interval)] for scale in (1.0, 2.0, 4.0))
+    read = [f"{100 * row['course']:.1f} %" for row in (low, middle, high)]
+    assert "{} at 1, {} at 2 and {} at 4".format(*read) in readme
+    varied = [f"{row['diversity']:.2f}" for row in (low, middle, high)]
+    assert "their diversity is {}, {} and {} of".format(*varied) in readme
+    everywhere = rows[(*sampler, p2.SCALE, p2.EVERYWHERE)]
+    assert p2.SCALE == 4 and high["course"] == everywhere["course"]  # "as much is read"
+    assert 1 / 9 < 1 - high["seconds_per_1000"] / everywhere["seconds_per_1000"] < 1 / 7 and "an eighth less" in readme
+    assert f"FID of 500 digits is {high['fid'] - everywhere['fid']:.1f} higher" in readme
 
 
 def test_the_readme_compares_labels_at_full_length():
