@@ -47,7 +47,7 @@ ROWS: dict[str, dict[str, tuple[object, ...]]] = {
         "+ one-sided labels": (*MOVED, "--real-label", 0.9),
         "+ R1": (*MOVED, "--real-label", 0.9, "--r1-weight", 0.1),
         "  and colour": (*MOVED, "--real-label", 0.9, "--r1-weight", 0.1, "--augment", "color,translation"),
-        "  batches of 32": (*MOVED, "--real-label", 0.9, "--r1-weight", 0.1, "--batch-size", 32),
+        "  batches of 16": (*MOVED, "--real-label", 0.9, "--r1-weight", 0.1, "--batch-size", 16),
         "  two time scales": (
             *(*MOVED, "--real-label", 0.9, "--r1-weight", 0.1),
             *("--learning-rate-g", 1e-4, "--learning-rate-d", 4e-4),
