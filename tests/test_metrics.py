@@ -307,7 +307,7 @@ def test_faces_of_every_mode_are_found(call, tmp_path):
     for mode in ("RGBA", "LA", "P", "L", "I;16"):
         (tmp_path / mode).mkdir()
         for path in sorted((tmp_path / "RGB").iterdir()):
-            image = Image.open(path).convert("L" if mode == "I;16" else mode)
+            image = Image.open(path).convert("L" if mode == "I;16" else mode, palette=Image.Palette.ADAPTIVE)
             if mode == "I;16":
                 image = Image.fromarray(np.asarray(image).astype(np.uint16) * 257)
             image.save(tmp_path / mode / path.name)
