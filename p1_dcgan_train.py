@@ -13,9 +13,8 @@ smaller batches, losses on logits, differentiable augmentation, flips, averaged 
 statistics, lazy R1, one-sided label smoothing and a learning rate that falls to zero at the end.
 
 Expect, on two CPU cores with avx512_bf16: 60 images/s, 9.5 hours for the default length, 1.5 GB of memory.  After
-455,000 images (--images 455008 --held-out 1000, 2.2 hours): FID 49.6 and face rate 92.7 % of 1,000 generated faces
-against 1,500 of val, where as many real ones have 16.9.  7,500 training faces; before, batches of 64 and 394,000
-images had FID 55.6 and face rate 94.4 %.
+455,000 images (--images 455008 --held-out 1000, 2.3 hours, 6,500 training faces): FID 49.6 and face rate 92.7 % of
+1,000 generated faces against 1,500 of val, where 1,000 real ones have 16.9.
 """
 
 from dataclasses import dataclass

@@ -37,6 +37,7 @@ CPU = torch.device("cpu")
 PLAIN = ("--recipe", "original")
 AVERAGED = (*PLAIN, "--ema-half-life", 10_000)
 MOVED = (*AVERAGED, "--augment", "translation", "--flips")
+PENALISED = (*MOVED, "--real-label", 0.9, "--r1-weight", 0.1)
 HELD_OUT = 2000
 ROWS: dict[str, dict[str, tuple[object, ...]]] = {
     "dcgan": {
@@ -45,13 +46,10 @@ ROWS: dict[str, dict[str, tuple[object, ...]]] = {
         "+ flips": (*AVERAGED, "--flips"),
         "+ translation": MOVED,
         "+ one-sided labels": (*MOVED, "--real-label", 0.9),
-        "+ R1": (*MOVED, "--real-label", 0.9, "--r1-weight", 0.1),
-        "  and colour": (*MOVED, "--real-label", 0.9, "--r1-weight", 0.1, "--augment", "color,translation"),
-        "  batches of 16": (*MOVED, "--real-label", 0.9, "--r1-weight", 0.1, "--batch-size", 16),
-        "  two time scales": (
-            *(*MOVED, "--real-label", 0.9, "--r1-weight", 0.1),
-            *("--learning-rate-g", 1e-4, "--learning-rate-d", 4e-4),
-        ),
+        "+ R1": PENALISED,
+        "  and colour": (*PENALISED, "--augment", "color,translation"),
+        "  batches of 16": (*PENALISED, "--batch-size", 16),
+        "  two time scales": (*PENALISED, "--learning-rate-g", 1e-4, "--learning-rate-d", 4e-4),
     },
     "wgan": {
         "original: weight clipping": (*PLAIN, "--critic-steps", 5),
