@@ -196,12 +196,14 @@ def face_numbers(results: dict[str, Any]) -> dict[str, Any]:
         found[f"lesson_{key}"] = percent([mean_and_spread(values[-max(1, len(values) // 10) :])[0]])
     ends = [(end - m) / s for end in (0, 1) for m, s in zip(p1.IMAGENET_MEAN, p1.IMAGENET_STD, strict=True)]
     found |= {"imagenet_low": f"{min(ends):.1f}".replace("-", "−"), "imagenet_high": f"{max(ends):.1f}"}
-    for name in ("dcgan", "wgan"):
+    for letter, name in (("a", "dcgan"), ("b", "wgan")):
         fids = results["p1_curve"][name]["fid"]
         seen, unseen = (results["p1_curve"][name][faces][-1][1] for faces in ("train", "held_out_faces"))
         images, best = min(fids, key=lambda pair: pair[1])
+        held_out = results["p1_curve"][name]["held_out"]
+        found[f"faces_{letter}"] = f"{results['headline']['data']['face']['train'] - held_out:,}"
         found[f"curve_{name}"] = {
-            "held_out": f"{results['p1_curve'][name]['held_out']:,}",
+            "held_out": f"{held_out:,}",
             "count": f"{results['p1_curve'][name]['score_count']:,}",
             "best": f"{best:.1f}",
             "best_at": f"{images:,}",
