@@ -138,9 +138,10 @@ def main() -> None:
             real = (flip(real, random) if config.flips else real)[part.rows]
             latent = torch.randn(config.batch_size, LATENT_SIZE, 1, 1, generator=random)[part.rows].to(device)
             with autocast(device, config.precision):
-                with torch.no_grad():
-                    fake = network_g(latent).float()
-                real, fake = (part.in_batch(diff_augment, both, config.augment, random) for both in (real, fake))
+                with torch.set_grad_enabled(turn == config.critic_steps - 1):  # the last ones teach the generator too
+                    generated = network_g(latent).float()
+                both = (real, generated.detach())
+                real, fake = (part.in_batch(diff_augment, images, config.augment, random) for images in both)
                 scores_real, scores_fake = critic.scores(real).float(), critic.scores(fake).float()
                 distance = scores_real.mean() - scores_fake.mean()
                 penalty = torch.zeros((), device=device)
@@ -155,11 +156,10 @@ def main() -> None:
                     for parameter in critic.parameters():
                         parameter.clamp_(-config.clip, config.clip)
 
-        # Generator: raise the critic's score of its images.
-        latent = torch.randn(config.batch_size, LATENT_SIZE, 1, 1, generator=random)[part.rows].to(device)
+        # Generator: raise the critic's score of its last images.
         critic.requires_grad_(False)
         with autocast(device, config.precision):
-            fake = part.in_batch(diff_augment, network_g(latent), config.augment, random)
+            fake = part.in_batch(diff_augment, generated, config.augment, random)
             loss_g = -critic.scores(fake).float().mean()
         optimizer_g.zero_grad()
         part.backward(loss_g, network_g)
