@@ -53,8 +53,9 @@ class Config:
     data: Path = option(Path("hw2_data/face/train"), "folder of training faces", free=True)
     run_dir: Path = option(Path("runs/dcgan"), "folder of this run", free=True)
     recipe: str = option("improved", "defaults of the options below", choices=("improved", "original"))
-    images: int = option(2_000_000, "length of the training in real images seen", low=1, free=True)
+    images: int = option(2_000_000, "length of the training in generated images", low=1, free=True)
     batch_size: int = option(16, "images per step", low=2)
+    discriminator_steps: int = option(1, "discriminator updates per generator update", low=1, high=100)
     learning_rate_g: float = option(2e-4, "generator's Adam learning rate", low=0, high=1)
     learning_rate_d: float = option(2e-4, "discriminator's Adam learning rate", low=0, high=1)
     beta1: float = option(0.5, "Adam's first decay rate", low=0, high=0.999)
@@ -68,6 +69,7 @@ class Config:
     held_out: int = option(0, "faces kept out of the training, to watch overfitting with", low=0)
     score_every: int = option(0, "images between FIDs against held-out faces, 0 = never", low=0, free=True)
     score_count: int = option(1000, "samples behind each of these FIDs", low=2, free=True)
+    start: str = option("", "checkpoint.pt of another training, to start from its networks and optimisers")
     seed: int = option(0, "of initial weights, order, latents and augmentation", low=0)
     device: str = option("auto", "auto, cpu, cuda, mps ...", free=True)
     precision: str = option("auto", "auto = bf16 where it is fast", choices=("auto", "bf16", "fp32"))
@@ -104,6 +106,8 @@ def main() -> None:
     optimizer_d = torch.optim.Adam(network_d.parameters(), config.learning_rate_d, (config.beta1, 0.999), fused=True)
     parts = {"g": network_g, "d": network_d, "ema": ema, "optimizer_g": optimizer_g, "optimizer_d": optimizer_d}
     first_step = run.restore(parts)
+    if config.start:
+        run.start_from(Path(config.start), parts)
     part.synchronize(network_g, network_d)
 
     def save(step: int) -> None:
@@ -111,36 +115,39 @@ def main() -> None:
             return
         run.save(step, parts)
         released = with_fresh_batch_norm(ema, device)
-        images = step * config.batch_size
+        images = run.seen_before + step * config.batch_size
         export_weights(run.folder / "weights.safetensors", released, method="dcgan", images=images, seed=config.seed)
 
     steps = max(1, config.images // config.batch_size)
     progress = trange(first_step, steps, initial=first_step, total=steps, unit="step", disable=not part.first)
     step = first_step
     for step in progress:
-        images_seen = (step + 1) * config.batch_size
+        images_seen = run.seen_before + (step + 1) * config.batch_size
         decay = min(1.0, (1 - step / steps) / max(1 - config.decay_from, 1 / steps))
         for optimizer, rate in ((optimizer_g, config.learning_rate_g), (optimizer_d, config.learning_rate_d)):
             optimizer.param_groups[0]["lr"] = rate * decay
         random = generator(config.seed, "step", step)
-        real = real_batch(faces, batch_indices(len(faces), config.batch_size, step, config.seed), device)
-        real = (flip(real, random) if config.flips else real)[part.rows]
-        latent = torch.randn(config.batch_size, LATENT_SIZE, 1, 1, generator=random)[part.rows].to(device)
 
         # Discriminator: real towards `real_label`, generated towards 0, each batch with its own BatchNorm statistics.
-        with autocast(device, config.precision):
-            fake = network_g(latent)
-            logits_real = network_d.logits(part.in_batch(diff_augment, real, config.augment, random)).float()
-            logits_fake = network_d.logits(part.in_batch(diff_augment, fake.detach(), config.augment, random)).float()
-        target = torch.full_like(logits_real, config.real_label)
-        loss_d = F.binary_cross_entropy_with_logits(logits_real, target) + F.softplus(logits_fake).mean()
-        total = loss_d
-        if config.r1_weight > 0 and step % config.r1_every == 0:
+        for turn in range(config.discriminator_steps):
+            order = batch_indices(len(faces), config.batch_size, step * config.discriminator_steps + turn, config.seed)
+            real = real_batch(faces, order, device)
+            real = (flip(real, random) if config.flips else real)[part.rows]
+            latent = torch.randn(config.batch_size, LATENT_SIZE, 1, 1, generator=random)[part.rows].to(device)
             with autocast(device, config.precision):
-                total = loss_d + config.r1_every * config.r1_weight * r1_penalty(network_d, real)
-        optimizer_d.zero_grad()
-        part.backward(total, network_d)
-        optimizer_d.step()
+                with torch.set_grad_enabled(turn == config.discriminator_steps - 1):  # the last teach the generator too
+                    fake = network_g(latent)
+                augmented = (part.in_batch(diff_augment, x, config.augment, random) for x in (real, fake.detach()))
+                logits_real, logits_fake = (network_d.logits(images).float() for images in augmented)
+            target = torch.full_like(logits_real, config.real_label)
+            loss_d = F.binary_cross_entropy_with_logits(logits_real, target) + F.softplus(logits_fake).mean()
+            total = loss_d
+            if config.r1_weight > 0 and step % config.r1_every == 0 and turn == 0:
+                with autocast(device, config.precision):
+                    total = loss_d + config.r1_every * config.r1_weight * r1_penalty(network_d, real)
+            optimizer_d.zero_grad()
+            part.backward(total, network_d)
+            optimizer_d.step()
 
         # Generator: the non-saturating loss, -log D(G(z)).
         network_d.requires_grad_(False)

@@ -63,6 +63,7 @@ class Config:
     held_out: int = option(0, "faces kept out of the training, to watch overfitting with", low=0)
     score_every: int = option(0, "images between FIDs against held-out faces, 0 = never", low=0, free=True)
     score_count: int = option(1000, "samples behind each of these FIDs", low=2, free=True)
+    start: str = option("", "checkpoint.pt of another training, to start from its networks and optimisers")
     seed: int = option(0, "of initial weights, order, latents and augmentation", low=0)
     device: str = option("auto", "auto, cpu, cuda, mps ...", free=True)
     precision: str = option("auto", "auto = bf16 where it is fast", choices=("auto", "bf16", "fp32"))
@@ -111,6 +112,8 @@ def main() -> None:
         optimizer_c = torch.optim.Adam(critic.parameters(), config.learning_rate_c, (0.0, 0.9), fused=True)
     parts = {"g": network_g, "critic": critic, "ema": ema, "optimizer_g": optimizer_g, "optimizer_c": optimizer_c}
     first_step = run.restore(parts)
+    if config.start:
+        run.start_from(Path(config.start), parts)
     part.synchronize(network_g, critic)
 
     def save(step: int) -> None:
@@ -118,14 +121,14 @@ def main() -> None:
             return
         run.save(step, parts)
         released = with_fresh_batch_norm(ema, device)
-        images = step * config.batch_size
+        images = run.seen_before + step * config.batch_size
         export_weights(run.folder / "weights.safetensors", released, method="wgan", images=images, seed=config.seed)
 
     steps = max(1, config.images // config.batch_size)
     progress = trange(first_step, steps, initial=first_step, total=steps, unit="step", disable=not part.first)
     step = first_step
     for step in progress:
-        images_seen = (step + 1) * config.batch_size
+        images_seen = run.seen_before + (step + 1) * config.batch_size
         decay = min(1.0, (1 - step / steps) / max(1 - config.decay_from, 1 / steps))
         for optimizer, rate in ((optimizer_g, config.learning_rate_g), (optimizer_c, config.learning_rate_c)):
             optimizer.param_groups[0]["lr"] = rate * decay

@@ -29,8 +29,9 @@ class Run:
     """A training's folder, opened once per training: of several processes (`part`) the first one writes.
 
     Holds `config.json`, `metrics.jsonl` (one object a line), `tensorboard/`, `samples/`, `log.txt` and
-    `checkpoint.pt`.  `state` is the checkpoint's content when continuing, else None.  SIGTERM and Ctrl-C
-    make `save_due` set `stopping`, so that the loop saves and leaves after its current step.
+    `checkpoint.pt`.  `state` is the checkpoint's content when continuing, else None; `seen_before` the images that
+    another training had seen whose state this one started from.  SIGTERM and Ctrl-C make `save_due` set `stopping`,
+    so that the loop saves and leaves after its current step.
     """
 
     def __init__(self, config: Any, data_fingerprint: str, part: Part = ALONE):
@@ -49,8 +50,9 @@ class Run:
             raise UserError("this process was started with other options or training data than the first")
         self.state = part.of_first(self.state)
         step = self.state["step"] if self.state else 0
+        self.seen_before: int = self.state.get("seen_before", 0) if self.state else 0
         self._saved_at = self._logged_at = time.monotonic()
-        self._logged_step, self._logged_images = step, step * config.batch_size
+        self._logged_step, self._logged_images = step, self.seen_before + step * config.batch_size
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
         self.note(f"{'continuing at' if self.state else 'starting at'} step {step}: {' '.join(sys.argv)}")
@@ -58,9 +60,7 @@ class Run:
     def _open(self, config: Any) -> None:
         self._lock()
         if config.resume and self.checkpoint.exists():
-            self.state = load_checkpoint(self.checkpoint)
-            if not isinstance(self.state.get("step"), int) or not isinstance(self.state.get("fixed"), dict):
-                raise UserError(f"{self.checkpoint} is not the state of a training")
+            self.state = _load_state(self.checkpoint)
             self._refuse_differences(self.state["fixed"])
         elif self.checkpoint.exists() or ((self.folder / "metrics.jsonl").exists() and not config.resume):
             raise UserError(f"{self.folder} already holds a training: add --resume, or choose another --run-dir")
@@ -183,15 +183,29 @@ class Run:
         """Load the checkpoint into networks and optimizers; returns the step to continue at, 0 for a new run."""
         if not self.state:
             return 0
-        for name, part in parts.items():
-            if name not in self.state:
-                raise UserError(f"{self.checkpoint} is of another training: it holds no '{name}'")
-            try:
-                part.load_state_dict(self.state[name])
-            except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
-                reason = str(error).splitlines()[-1].strip()
-                raise UserError(f"{self.checkpoint} is of another network: '{name}' does not fit ({reason})") from None
+        _fill(parts, self.state, self.checkpoint)
         return self.state["step"]
+
+    def start_from(self, checkpoint: Path, parts: dict[str, Any]) -> None:
+        """Let a new run begin with the networks and optimizers of another training's `checkpoint`.
+
+        The optimizers keep this run's options (learning rates, betas), and `seen_before` becomes the other training's
+        images.  A run that continues does not read the file again.
+        """
+        if self.state:
+            return
+        state = _load_state(checkpoint)
+        optimizers = {name: part for name, part in parts.items() if isinstance(part, torch.optim.Optimizer)}
+        own = {name: [dict(group) for group in part.param_groups] for name, part in optimizers.items()}
+        _fill(parts, state, checkpoint)
+        for name, optimizer in optimizers.items():
+            for group, options in zip(optimizer.param_groups, own[name], strict=True):
+                if group.keys() != options.keys():
+                    raise UserError(f"{checkpoint} is of a training with another optimizer: '{name}' does not fit")
+                group.update({option: value for option, value in options.items() if option != "params"})
+        self.seen_before = state.get("seen_before", 0) + state["step"] * state["fixed"]["batch_size"]
+        self._logged_images += self.seen_before
+        self.note(f"with the state of {checkpoint}, after {self.seen_before} images")
 
     def save(self, step: int, parts: dict[str, Any]) -> None:
         """Write the checkpoint that `--resume` continues from exactly: the state of networks and optimizers.
@@ -202,7 +216,7 @@ class Run:
         for part in parts.values():
             if isinstance(part, nn.Module) and not all(weight.isfinite().all() for weight in part.parameters()):
                 raise UserError(f"the weights are not finite at step {step}: {self._diverged()}")
-        save_checkpoint(self.checkpoint, {"step": step, "fixed": self.fixed, **states})
+        save_checkpoint(self.checkpoint, {"step": step, "seen_before": self.seen_before, "fixed": self.fixed, **states})
         self._saved_at = time.monotonic()
 
     def close(self, step: int) -> None:
@@ -215,6 +229,24 @@ class Run:
         if self.stopping:
             self.note(f"stopped at step {step}, state saved; continue with --resume")
             sys.exit(128 + self.stopping)
+
+
+def _load_state(checkpoint: Path) -> dict[str, Any]:
+    state = load_checkpoint(checkpoint)
+    if not isinstance(state.get("step"), int) or not isinstance(state.get("fixed"), dict):
+        raise UserError(f"{checkpoint} is not the state of a training")
+    return state
+
+
+def _fill(parts: dict[str, Any], state: dict[str, Any], checkpoint: Path) -> None:
+    for name, part in parts.items():
+        if name not in state:
+            raise UserError(f"{checkpoint} is of another training: it holds no '{name}'")
+        try:
+            part.load_state_dict(state[name])
+        except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
+            reason = str(error).splitlines()[-1].strip()
+            raise UserError(f"{checkpoint} is of another network: '{name}' does not fit ({reason})") from None
 
 
 def _fixed_names(config: Any) -> list[str]:

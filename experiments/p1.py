@@ -14,7 +14,7 @@ started again at will), writes results/p1_<part>.json and prints a table.  The p
 
 import json
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -24,13 +24,14 @@ from PIL import Image
 from torch import Tensor
 
 import p1_dcgan_train
+import p1_wgan_train
 from common.checkpoint import load_weights
-from common.config import UserError, option, parse_config, run_script
+from common.config import UserError, option, parse_config, run_script, to_json
 from common.data import decode_image, list_images, load_folder, to_unit_range
 from common.gan import latents, sample_images
 from common.images import make_grid, save_gif, save_image
 from common.metrics import face_counts
-from experiments.runs import RESULTS, ROOT, mean_and_spread, metrics, table, train, write_results
+from experiments.runs import RESULTS, ROOT, mean_and_spread, metrics, read_results, table, train, write_results
 from models.dcgan import Generator
 
 CPU = torch.device("cpu")
@@ -39,6 +40,7 @@ AVERAGED = (*PLAIN, "--ema-half-life", 10_000)
 MOVED = (*AVERAGED, "--augment", "translation", "--flips")
 PENALISED = (*MOVED, "--real-label", 0.9, "--r1-weight", 0.1)
 HELD_OUT = 2000
+SCRIPTS = {"dcgan": p1_dcgan_train, "wgan": p1_wgan_train}
 ROWS: dict[str, dict[str, tuple[object, ...]]] = {
     "dcgan": {
         "original": PLAIN,
@@ -80,19 +82,31 @@ class Config:
     rows: int = option(0, "only the first so many rows, 0 = all", low=0)
 
 
+def settings(part: str, options: tuple[object, ...]) -> dict[str, Any]:
+    """What a training by these options computes: every option of its script that is not free."""
+    script = SCRIPTS[part]
+    config = parse_config(script.Config, "", [str(option) for option in options], {"original": script.ORIGINAL})
+    free = {field.name for field in fields(config) if field.metadata["free"]}
+    return {name: value for name, value in to_json(config).items() if name not in free | {"held_out", "seed"}}
+
+
 def short_trainings(config: Config) -> dict[str, Any]:
-    """Train and score every row of the parts dcgan and wgan; the result file's content."""
+    """Train and score what the result file does not hold yet of the parts dcgan and wgan; the file's content."""
     file = config.results / f"p1_{config.part}.json"
-    content: dict[str, Any] = {"images": config.images, "rows": {}}
+    earlier = read_results(file)
+    content: dict[str, Any] = {name: getattr(config, name) for name in ("images", "held_out", "count")}
+    known = earlier["rows"] if content.items() <= earlier.items() else {}
     for row, (name, options) in enumerate(list(ROWS[config.part].items())[: config.rows or None]):
-        runs = []
-        for seed in range(config.seeds):
+        meant = settings(config.part, options)
+        runs = known[name]["runs"][: config.seeds] if name in known and known[name]["settings"] == meant else []
+        for seed in range(len(runs), config.seeds):
             watch = ("--held-out", config.held_out, "--score-every", config.images // 2, "--score-count", config.count)
             fixed = ("--data", config.data, "--images", config.images, "--sample-every", max(1, config.images // 4))
             run_dir = config.runs / config.part / f"{row}-{seed}"
             train(f"p1_{config.part}_train.py", run_dir, *fixed, *watch, *options, "--seed", seed)
             runs.append({score: metrics(run_dir, score) for score in ("fid", "kid_x1000")})
-        content["rows"][name] = {"options": [str(part) for part in options], "runs": runs}
+        known[name] = {"settings": meant, "runs": runs}
+        content["rows"] = {name: known[name] for name in ROWS[config.part] if name in known}
         write_results(file, content)
     return content
 
@@ -141,13 +155,26 @@ def lesson(config: Config) -> dict[str, Any]:
     return content
 
 
+def stages(run_dir: Path) -> list[Path]:
+    """A training's folder after those of the trainings that it went on from by --start, the earliest first.
+
+    Raises UserError if one of them is not there.
+    """
+    try:
+        start = json.loads((run_dir / "config.json").read_text(encoding="utf-8")).get("start")
+    except OSError as error:
+        raise UserError(f"{run_dir} is not the folder of a training: {error.strerror} (config.json)") from None
+    return [*(stages(Path(start).parent) if start else []), run_dir]
+
+
 def curve(run_dir: Path) -> dict[str, Any]:
-    """What a training logged of its samples and of overfitting, each as [images seen, value] pairs.
+    """What a training logged of its samples and of overfitting, each as [images seen, value] pairs, stages joined.
 
     Raises UserError if no FID was logged.
     """
+    texts = [(stage / "metrics.jsonl").read_text(encoding="utf-8") for stage in stages(run_dir)]
     settings = json.loads((run_dir / "config.json").read_text(encoding="utf-8"))
-    lines = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    lines = [json.loads(line) for text in texts for line in text.splitlines()]
     content: dict[str, Any] = {name: settings[name] for name in ("held_out", "score_count", "batch_size")}
     for shown, name in (
         ("fid", "fid"),
@@ -213,7 +240,7 @@ def figures(config: Config) -> None:
 
     if not (config.run_a / "samples").is_dir():
         return print(f"{config.run_a / 'samples'} is not there, so there is no GIF of the training", file=sys.stderr)
-    sheets = list_images(config.run_a / "samples")
+    sheets = [sheet for stage in stages(config.run_a) for sheet in list_images(stage / "samples")]
     shown = [sheets[round(i * (len(sheets) - 1) / 39)] for i in range(40)] if len(sheets) > 40 else sheets
     frames = []
     for path in shown:

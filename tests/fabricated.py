@@ -82,7 +82,7 @@ def fabricate(folder: Path, points: int = 1000) -> None:
 
     for part in ("dcgan", "wgan"):
         rows = {
-            name: {"options": [], "runs": [{"fid": [near(150, 200), near(70, 140)], "kid_x1000": [near(90, 99)] * 2}]}
+            name: {"settings": {}, "runs": [{"fid": [near(150, 200), near(70, 140)], "kid_x1000": [near(90, 99)] * 2}]}
             for name in p1.ROWS[part]
         }
         write_results(folder / f"p1_{part}.json", {"images": 64_000, "rows": rows})

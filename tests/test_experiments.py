@@ -172,13 +172,24 @@ def test_short_trainings_of_faces(experiment, builtin, tmp_path):
     result = experiment("p1", "--part", "dcgan", *arguments)
     assert result.returncode == 0, result.stderr
     row = json.loads((tmp_path / "p1_dcgan.json").read_text())["rows"]["original"]
-    assert row["options"] == ["--recipe", "original"] and len(row["runs"][0]["fid"]) == 1
-    assert f"| original | 1 | {row['runs'][0]['fid'][0]:.1f} |" in result.stdout
+    assert row["settings"]["recipe"] == "original" and row["settings"]["batch_size"] == 64
+    assert len(row["runs"][0]["fid"]) == 1 and f"| original | 1 | {row['runs'][0]['fid'][0]:.1f} |" in result.stdout
 
-    run = tmp_path / "runs" / "dcgan" / "0-0"
+    run = (tmp_path / "runs" / "dcgan" / "0-0").rename(tmp_path / "run")
+    again = experiment("p1", "--part", "dcgan", *arguments)
+    assert again.stdout == result.stdout and not any((tmp_path / "runs" / "dcgan").iterdir()), "measured once"
     found = p1.curve(run)
     assert found["fid"] == [[64, row["runs"][0]["fid"][0]]] and found["held_out"] == 3
     assert [images for images, _ in found["train"]] == [images for images, _ in found["held_out_faces"]]
+    later = tmp_path / "later"
+    later.mkdir()
+    (later / "config.json").write_text((run / "config.json").read_text().replace('"start": ""', f'"start": "{run}/x"'))
+    (later / "metrics.jsonl").write_text('{"step": 1, "images": 128, "fid": 5.0}\n')
+    assert p1.stages(later) == [run, later] and p1.curve(later)["fid"] == [*found["fid"], [128, 5.0]]
+    assert p1.curve(later)["train"] == found["train"]
+    with pytest.raises(UserError, match="missing is not the folder of a training"):
+        p1.curve(tmp_path / "missing")
+
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines if "fid" not in line))
     with pytest.raises(UserError, match="logged no FID"):
@@ -187,6 +198,7 @@ def test_short_trainings_of_faces(experiment, builtin, tmp_path):
 
 def test_figures_of_faces(experiment, builtin, weights, tmp_path):
     (tmp_path / "run" / "samples").mkdir(parents=True)
+    (tmp_path / "run" / "config.json").write_text('{"start": ""}')
     for number in range(3):
         save_image(
             tmp_path / "run" / "samples" / f"{number}.png", torch.full((3, 526, 526), 80 * number, dtype=torch.uint8)

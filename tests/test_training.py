@@ -34,7 +34,7 @@ GAN = ["--data", "face/train", "--batch-size", 4, "--images", 4 * STEPS, "--samp
 P3 = ["--source", "digits/mnistm", "--target", "digits/usps", "--batch-size", 8, "--images", 8 * STEPS]
 P3 += ["--sample-every", 24]
 TRAININGS = {
-    "dcgan": ["p1_dcgan_train.py", *GAN, "--r1-every", 2],
+    "dcgan": ["p1_dcgan_train.py", *GAN, "--r1-every", 2, "--discriminator-steps", 2],
     "wgan": ["p1_wgan_train.py", *GAN, "--critic-steps", 2],
     "clip": ["p1_wgan_train.py", *GAN, "--recipe", "original", "--critic-steps", 2],
     "ddpm": [
@@ -187,6 +187,13 @@ def test_fid_along_the_way(start, scratch):
     assert metrics(scratch / "plain")[-1]["loss_g"] == metrics(scratch / "watched")[-1]["loss_g"]
 
 
+@pytest.mark.parametrize(("name", "judge"), [("dcgan", "d"), ("wgan", "c")])
+def test_the_judge_learns_twice_a_step(name, judge, whole):
+    state = torch.load(whole(name) / "checkpoint.pt", weights_only=True)
+    steps = [state[f"optimizer_{network}"]["state"][0]["step"] for network in ("g", judge)]
+    assert steps == [STEPS, 2 * STEPS]
+
+
 def test_clipped_weights(whole):
     state = torch.load(whole("clip") / "checkpoint.pt", weights_only=True)
     largest = max(tensor.abs().max().item() for name, tensor in state["critic"].items() if name.endswith("weight"))
@@ -335,6 +342,38 @@ def test_a_changed_option_is_refused(name, options, reason, start, whole):
     before = {path: path.read_bytes() for path in whole(name).rglob("*") if path.is_file()}
     assert reason in refusal(start(name, whole(name), "--resume", *options))
     assert before == {path: path.read_bytes() for path in whole(name).rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("name", ["dcgan", "wgan"])
+def test_another_trainings_state_is_a_start(name, start, whole, scratch):
+    """Networks and optimizers go on with options of the new run, which continues without the file it began with."""
+    before = shutil.copytree(whole(name), scratch / "before") / "checkpoint.pt"
+    options = ("--start", before, "--batch-size", 3, "--decay-from", 1)
+    still = scratch / "still"
+    rates = ("--learning-rate-g", 0, "--learning-rate-d" if name == "dcgan" else "--learning-rate-c", 0)
+    finish(start(name, still, *options, *rates, "--images", 3))
+    first, state = (torch.load(path, weights_only=True) for path in (before, still / "checkpoint.pt"))
+    assert state["seen_before"] == 4 * STEPS and state["step"] == 1
+    for key, weight in first["g"].items():
+        assert torch.equal(weight, state["g"][key]) or "running_" in key or "num_batches" in key
+    moments = [found["optimizer_g"]["state"][0] for found in (first, state)]
+    assert moments[1]["step"] == moments[0]["step"] + 1 and state["optimizer_g"]["param_groups"][0]["lr"] == 0
+    with safe_open(still / "weights.safetensors", "pt") as file:
+        assert int(json.loads(file.metadata()["about"])["images"]) == 4 * STEPS + 3
+    assert {line["images"] for line in metrics(still)} == {4 * STEPS + 3}
+
+    finish(start(name, scratch / "whole", *options, "--images", 12))
+    finish(start(name, scratch / "parts", *options, "--images", 6))
+    (scratch / "before").rename(scratch / "gone")
+    finish(start(name, scratch / "parts", *options, "--images", 12, "--resume"))
+    assert_same(scratch / "parts", scratch / "whole")
+    assert f"{before} is missing" in refusal(start(name, scratch / "new", *options))
+
+
+def test_a_start_with_another_optimizer_is_refused(start, whole, scratch):
+    reason = refusal(start("wgan", scratch / "run", "--start", whole("clip") / "checkpoint.pt"))
+    assert "checkpoint.pt is of a training with another optimizer: 'optimizer_g' does not fit" in reason
+    assert "holds no 'd'" in refusal(start("dcgan", scratch / "other", "--start", whole("clip") / "checkpoint.pt"))
 
 
 def test_other_data_is_refused(start, whole, builtin, scratch):
