@@ -32,7 +32,7 @@ from common.config import UserError, option, parse_config, run_script
 from common.data import batch_indices, fingerprint, list_images, load_folder
 from common.device import autocast, generator, pick_device
 from common.ema import make_ema, update_ema
-from common.gan import hold_out, overfitting, real_batch, sample_scores, sample_sheet, with_fresh_batch_norm
+from common.gan import hold_out, judge_both, overfitting, real_batch, sample_scores, sample_sheet, with_fresh_batch_norm
 from common.parallel import join
 from common.run import Run
 from models.dcgan import LATENT_SIZE, Discriminator, Generator, initialize_weights
@@ -41,6 +41,7 @@ ORIGINAL = {
     "batch_size": 64,
     "augment": "none",
     "flips": False,
+    "joint_batches": False,
     "real_label": 1.0,
     "r1_weight": 0.0,
     "ema_half_life": 0,
@@ -62,6 +63,7 @@ class Config:
     decay_from: float = option(0.7, "share of the training after which the learning rate falls to 0", low=0, high=1)
     augment: str = option("translation", "DiffAugment policy of real and generated images", choices=POLICIES)
     flips: bool = option(True, "mirror real images at random")
+    joint_batches: bool = option(True, "real and generated images share the discriminator's BatchNorm statistics")
     real_label: float = option(0.9, "the discriminator's target for real images", low=0.5, high=1)
     r1_weight: float = option(0.1, "weight of the R1 gradient penalty on real images, 0 = none", low=0)
     r1_every: int = option(16, "steps between R1 penalties (lazy regularisation)", low=1)
@@ -128,7 +130,7 @@ def main() -> None:
             optimizer.param_groups[0]["lr"] = rate * decay
         random = generator(config.seed, "step", step)
 
-        # Discriminator: real towards `real_label`, generated towards 0, each batch with its own BatchNorm statistics.
+        # Discriminator: real towards `real_label`, generated towards 0.
         for turn in range(config.discriminator_steps):
             order = batch_indices(len(faces), config.batch_size, step * config.discriminator_steps + turn, config.seed)
             real = real_batch(faces, order, device)
@@ -137,8 +139,9 @@ def main() -> None:
             with autocast(device, config.precision):
                 with torch.set_grad_enabled(turn == config.discriminator_steps - 1):  # the last teach the generator too
                     fake = network_g(latent)
-                augmented = (part.in_batch(diff_augment, x, config.augment, random) for x in (real, fake.detach()))
-                logits_real, logits_fake = (network_d.logits(images).float() for images in augmented)
+                shown_real = part.in_batch(diff_augment, real, config.augment, random)
+                shown_fake = part.in_batch(diff_augment, fake.detach(), config.augment, random)
+                logits_real, logits_fake = judge_both(network_d.logits, shown_real, shown_fake, config.joint_batches)
             target = torch.full_like(logits_real, config.real_label)
             loss_d = F.binary_cross_entropy_with_logits(logits_real, target) + F.softplus(logits_fake).mean()
             total = loss_d
@@ -152,7 +155,8 @@ def main() -> None:
         # Generator: the non-saturating loss, -log D(G(z)).
         network_d.requires_grad_(False)
         with autocast(device, config.precision):
-            logits = network_d.logits(part.in_batch(diff_augment, fake, config.augment, random)).float()
+            shown_fake = part.in_batch(diff_augment, fake, config.augment, random)
+            _, logits = judge_both(network_d.logits, shown_real, shown_fake, config.joint_batches)
         loss_g = F.softplus(-logits).mean()
         optimizer_g.zero_grad()
         part.backward(loss_g, network_g)

@@ -1,6 +1,7 @@
 """What DCGAN and WGAN training and inference share: latents, averaged generators, samples."""
 
 import copy
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -99,6 +100,19 @@ def sample_scores(network: nn.Module, count: int, held_out: list[Path], device: 
 def sample_sheet(network: nn.Module, device: torch.device, count: int = 64) -> Tensor:
     """A sheet of fixed latents' images, eight to a row, BatchNorm statistics re-estimated."""
     return make_grid(sample_images(with_fresh_batch_norm(network, device), latents(count), device), 8)
+
+
+def judge_both(score: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor, joint: bool) -> tuple[Tensor, Tensor]:
+    """What a discriminator or critic in train mode says (batch,) of real and of generated images.
+
+    BatchNorm takes the scale out of a batch, and no layer of the printed networks has a bias.  So of generated images
+    in a batch of their own the network cannot see that all have too little contrast, and their generator never learns
+    it.  In `joint` batches real and generated images share the statistics.
+    """
+    if not joint:
+        return score(real).float(), score(fake).float()
+    of_real, of_fake = score(torch.cat((real, fake))).float().chunk(2)
+    return of_real, of_fake
 
 
 def real_batch(images: Tensor, indices: Tensor, device: torch.device) -> Tensor:

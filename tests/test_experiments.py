@@ -168,14 +168,14 @@ def test_tables():
 
 def test_short_trainings_of_faces(experiment, builtin, tmp_path):
     arguments = ("--data", builtin / "face" / "train", "--runs", tmp_path / "runs", "--results", tmp_path)
-    arguments += ("--images", 64, "--held-out", 3, "--count", 3, "--rows", 1)
+    arguments += ("--images", 64, "--held-out", 3, "--count", 3, "--only", "original")
     result = experiment("p1", "--part", "dcgan", *arguments)
     assert result.returncode == 0, result.stderr
     row = json.loads((tmp_path / "p1_dcgan.json").read_text())["rows"]["original"]
     assert row["settings"]["recipe"] == "original" and row["settings"]["batch_size"] == 64
     assert len(row["runs"][0]["fid"]) == 1 and f"| original | 1 | {row['runs'][0]['fid'][0]:.1f} |" in result.stdout
 
-    run = (tmp_path / "runs" / "dcgan" / "0-0").rename(tmp_path / "run")
+    run = (tmp_path / "runs" / "dcgan" / "original-0").rename(tmp_path / "run")
     again = experiment("p1", "--part", "dcgan", *arguments)
     assert again.stdout == result.stdout and not any((tmp_path / "runs" / "dcgan").iterdir()), "measured once"
     found = p1.curve(run)

@@ -16,7 +16,7 @@ from common.data import batch_indices, fingerprint, to_unit_range
 from common.device import generator
 from common.ema import RAMP, make_ema, update_ema
 from common.images import make_grid, to_uint8
-from models.dcgan import Discriminator
+from models.dcgan import Critic, Discriminator, initialize_weights
 
 CPU = torch.device("cpu")
 
@@ -87,6 +87,29 @@ def test_gradient_penalty_lies_between_real_and_generated():
     zero = p1_wgan_train.gradient_penalty(Linear(torch.zeros(3, 6, 6)).train(), real, fake, share)
     zero.backward()
     assert zero.item() == pytest.approx(1, abs=1e-5)  # no slope at all, and no NaN from its root
+
+
+# BatchNorm over real and generated images
+
+
+@pytest.mark.parametrize("kind", [Discriminator, Critic])
+def test_contrast_is_seen_in_joint_batches_only(kind):
+    """Of generated images in a batch of their own, the scores and the generator's gradient do not depend on it."""
+    torch.manual_seed(0)
+    network = kind().apply(initialize_weights)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eps = 1e-12
+    score = network.logits if kind is Discriminator else network.scores
+    real, fake = images(8, 64), images(8, 64, seed=1)
+    for joint in (False, True):
+        contrast = torch.tensor(0.5, requires_grad=True)
+        (_, full), (_, half) = (gan.judge_both(score, real, share * fake, joint) for share in (1, contrast))
+        (gradient,) = torch.autograd.grad(half.square().mean() / half.detach().square().mean(), contrast)
+        assert torch.allclose(full, half, rtol=1e-2, atol=1e-3) != joint
+        assert (gradient.abs() > 0.1) == joint
+    alone = gan.judge_both(score, real, fake, False)
+    assert torch.equal(alone[0], score(real)) and torch.equal(alone[1], score(fake))
 
 
 # Augmentation

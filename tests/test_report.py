@@ -93,7 +93,7 @@ def test_the_report_is_built(monkeypatch, capsys, results):
 @pytest.mark.parametrize(
     ("file", "edit", "named"),
     [
-        ("p1_dcgan.json", lambda content: content["rows"].pop("+ R1"), "lacks 'rows > + R1'"),
+        ("p1_dcgan.json", lambda content: content["rows"].pop("+ flips"), "lacks 'rows > + flips'"),
         ("p3_bounds.json", lambda content: content["usps"].pop("DANN"), "lacks 'usps > DANN'"),
         (
             "p3_ladder.json",
