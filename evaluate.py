@@ -24,7 +24,7 @@ from common.data import NUM_CLASSES, decode_image, decode_images, list_images, r
 from common.device import pick_device
 from common.images import make_grid, save_image
 from common.judges import JUDGE, class_accuracies, classify, digit_quality, load_judge, relative_diversity
-from common.metrics import distances, face_counts, read_faces, sample_of, scored_images
+from common.metrics import contrast, distances, face_counts, read_faces, sample_of, scored_images
 
 
 def _warn(text: str) -> None:
@@ -59,6 +59,7 @@ def _faces(options: argparse.Namespace) -> dict[str, Any]:
     return {
         "images": len(images),
         **scores,
+        "contrast": {"generated": contrast(images), "real": contrast(decode_images(reference, 64, resize=True))},
         # An image that cannot be read counts as one without a face.
         "face_rate": one / len(paths),
         "faces_found": {"none": faces.count(0), "one": one, "several": len(faces) - faces.count(0) - one},
@@ -82,6 +83,7 @@ def _faces_table(result: dict[str, Any], options: argparse.Namespace) -> str:
     lines = [f"{result['images']} images of {options.folder} against {result['reference_images']} real ones"]
     lines += _distance_lines(result, f"real images of {options.floor}")
     lines += [f"face rate   {result['face_rate']:8.1%}   " + ", ".join(f"{found[key]} with {key}" for key in found)]
+    lines += ["contrast    {generated:8.1f}   {real:.1f} of real ones, in grey levels".format(**result["contrast"])]
     return "\n".join([*lines, f"unreadable  {result['unreadable']:8d}"])
 
 

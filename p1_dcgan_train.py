@@ -3,6 +3,7 @@
     python3 p1_dcgan_train.py --data hw2_data/face/train --run-dir runs/dcgan
     python3 p1_dcgan_train.py --run-dir runs/dcgan --resume            # go on after any interruption
     python3 p1_dcgan_train.py --recipe original --run-dir runs/plain   # the homework's plain recipe
+    python3 p1_dcgan_train.py --start runs/dcgan/checkpoint.pt --batch-size 64 --run-dir runs/more   # other options
 
 The run's folder fills with config.json, metrics.jsonl, log.txt, TensorBoard files, grids of fixed
 latents, the state for --resume and, at the end and at every checkpoint, `weights.safetensors`: the
@@ -32,7 +33,16 @@ from common.config import UserError, option, parse_config, run_script
 from common.data import batch_indices, fingerprint, list_images, load_folder
 from common.device import autocast, generator, pick_device
 from common.ema import make_ema, update_ema
-from common.gan import hold_out, judge_both, overfitting, real_batch, sample_scores, sample_sheet, with_fresh_batch_norm
+from common.gan import (
+    hold_out,
+    judge_both,
+    judge_fake,
+    overfitting,
+    real_batch,
+    sample_scores,
+    sample_sheet,
+    with_fresh_batch_norm,
+)
 from common.parallel import join
 from common.run import Run
 from models.dcgan import LATENT_SIZE, Discriminator, Generator, initialize_weights
@@ -41,7 +51,6 @@ ORIGINAL = {
     "batch_size": 64,
     "augment": "none",
     "flips": False,
-    "joint_batches": False,
     "real_label": 1.0,
     "r1_weight": 0.0,
     "ema_half_life": 0,
@@ -63,7 +72,7 @@ class Config:
     decay_from: float = option(0.7, "share of the training after which the learning rate falls to 0", low=0, high=1)
     augment: str = option("translation", "DiffAugment policy of real and generated images", choices=POLICIES)
     flips: bool = option(True, "mirror real images at random")
-    joint_batches: bool = option(True, "real and generated images share the discriminator's BatchNorm statistics")
+    joint_batches: bool = option(False, "real and generated images share the discriminator's BatchNorm statistics")
     real_label: float = option(0.9, "the discriminator's target for real images", low=0.5, high=1)
     r1_weight: float = option(0.1, "weight of the R1 gradient penalty on real images, 0 = none", low=0)
     r1_every: int = option(16, "steps between R1 penalties (lazy regularisation)", low=1)
@@ -156,7 +165,7 @@ def main() -> None:
         network_d.requires_grad_(False)
         with autocast(device, config.precision):
             shown_fake = part.in_batch(diff_augment, fake, config.augment, random)
-            _, logits = judge_both(network_d.logits, shown_real, shown_fake, config.joint_batches)
+            logits = judge_fake(network_d.logits, shown_real, shown_fake, config.joint_batches)
         loss_g = F.softplus(-logits).mean()
         optimizer_g.zero_grad()
         part.backward(loss_g, network_g)

@@ -27,7 +27,16 @@ from common.config import UserError, option, parse_config, run_script
 from common.data import batch_indices, fingerprint, list_images, load_folder
 from common.device import autocast, generator, pick_device
 from common.ema import make_ema, update_ema
-from common.gan import hold_out, judge_both, overfitting, real_batch, sample_scores, sample_sheet, with_fresh_batch_norm
+from common.gan import (
+    hold_out,
+    judge_both,
+    judge_fake,
+    overfitting,
+    real_batch,
+    sample_scores,
+    sample_sheet,
+    with_fresh_batch_norm,
+)
 from common.parallel import join
 from common.run import Run
 from models.dcgan import LATENT_SIZE, Critic, Generator, initialize_weights
@@ -38,7 +47,6 @@ ORIGINAL = {
     "learning_rate_c": 5e-5,
     "augment": "none",
     "flips": False,
-    "joint_batches": False,
     "ema_half_life": 0,
     "decay_from": 1.0,
 }
@@ -60,7 +68,7 @@ class Config:
     decay_from: float = option(0.7, "share of the training after which the learning rate falls to 0", low=0, high=1)
     augment: str = option("translation", "DiffAugment policy of real and generated images", choices=POLICIES)
     flips: bool = option(True, "mirror real images at random")
-    joint_batches: bool = option(True, "real and generated images share the critic's BatchNorm statistics")
+    joint_batches: bool = option(False, "real and generated images share the critic's BatchNorm statistics")
     ema_half_life: int = option(10_000, "half-life of the averaged generator in images, 0 = none", low=0)
     held_out: int = option(0, "faces kept out of the training, to watch overfitting with", low=0)
     score_every: int = option(0, "images between FIDs against held-out faces, 0 = never", low=0, free=True)
@@ -165,7 +173,7 @@ def main() -> None:
         critic.requires_grad_(False)
         with autocast(device, config.precision):
             fake = part.in_batch(diff_augment, generated, config.augment, random)
-            _, scores = judge_both(critic.scores, real, fake, config.joint_batches)
+            scores = judge_fake(critic.scores, real, fake, config.joint_batches)
         loss_g = -scores.mean()
         optimizer_g.zero_grad()
         part.backward(loss_g, network_g)

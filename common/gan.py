@@ -115,6 +115,11 @@ def judge_both(score: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor, jo
     return of_real, of_fake
 
 
+def judge_fake(score: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor, joint: bool) -> Tensor:
+    """The second part of `judge_both`, which is all that a generator learns from; real images only where needed."""
+    return judge_both(score, real, fake, joint)[1] if joint else score(fake).float()
+
+
 def real_batch(images: Tensor, indices: Tensor, device: torch.device) -> Tensor:
     """The chosen images of a uint8 (n, 3, 64, 64) cache as float [-1, 1] on `device`, channels last."""
     return to_unit_range(images[indices].to(device)).contiguous(memory_format=torch.channels_last)

@@ -232,6 +232,11 @@ def face_counts(images: Tensor) -> list[int]:
     return [len(detector(picture, 1)) for picture in tqdm(pictures, desc="dlib", unit="img", leave=False, disable=None)]
 
 
+def contrast(images: Tensor) -> float:
+    """The standard deviation of the pixels of uint8 images (n, 3, h, w), the mean of three colours, in grey levels."""
+    return images.float().std((0, 2, 3)).mean().item()
+
+
 def sample_of(items: list[Path], count: int) -> list[Path]:
     """`count` of the items, always the same ones, in their order; all if there are fewer."""
     order = torch.randperm(len(items), generator=generator(FLOOR_SEED, "floor"))

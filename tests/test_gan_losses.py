@@ -108,6 +108,7 @@ def test_contrast_is_seen_in_joint_batches_only(kind):
         (gradient,) = torch.autograd.grad(half.square().mean() / half.detach().square().mean(), contrast)
         assert torch.allclose(full, half, rtol=1e-2, atol=1e-3) != joint
         assert (gradient.abs() > 0.1) == joint
+        assert torch.equal(gan.judge_fake(score, real, fake, joint), full)
     alone = gan.judge_both(score, real, fake, False)
     assert torch.equal(alone[0], score(real)) and torch.equal(alone[1], score(fake))
 

@@ -18,7 +18,7 @@ import evaluate
 from common import judges, metrics
 from common.checkpoint import load_state_dict_file
 from common.config import UserError, run_script
-from common.data import decode_images, read_labels
+from common.data import decode_images, list_images, read_labels
 from models.classifier import Classifier
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -340,6 +340,14 @@ def test_scored_images_are_pytorch_fids(tmp_path):
     assert others == ["UPPER.PNG", "grid.gif", "notes.txt", "sub.png/"]
 
 
+def test_contrast():
+    """Red alternates between 100 and 102, green and blue between 50 and 60 over all images together."""
+    images = torch.zeros(2, 3, 4, 4, dtype=torch.uint8)
+    for colour, (low, high) in enumerate(((100, 102), (50, 60), (50, 60))):
+        images[0, colour], images[1, colour] = low, high
+    assert metrics.contrast(images) == pytest.approx((1 + 5 + 5) / 3 * (32 / 31) ** 0.5)
+
+
 @needs_inception
 @needs_dlib
 def test_faces_command(tmp_path):
@@ -359,6 +367,8 @@ def test_faces_command(tmp_path):
     assert (values["images"], values["reference_images"], values["unreadable"]) == (4, 3, 1)
     assert values["faces_found"] == {"none": 4, "one": 0, "several": 0} and values["face_rate"] == 0
     assert values["fid"] > 0 and values["floor"]["images"] == 2 and values["floor"]["fid"] > 0
+    reference = decode_images(list_images(tmp_path / "reference"), 64)
+    assert values["contrast"]["real"] == pytest.approx(metrics.contrast(reference)) != values["contrast"]["generated"]
     for name in (".DS_Store", "sub/", ".hidden.png", "0003.png is empty", "the floor is of 2 images"):
         assert name in result.stderr
     assert len(list((tmp_path / "dlcv-hw2").glob("*.npy"))) == 2
