@@ -116,9 +116,7 @@ def main() -> None:
     optimizer_g = torch.optim.Adam(network_g.parameters(), config.learning_rate_g, (config.beta1, 0.999), fused=True)
     optimizer_d = torch.optim.Adam(network_d.parameters(), config.learning_rate_d, (config.beta1, 0.999), fused=True)
     parts = {"g": network_g, "d": network_d, "ema": ema, "optimizer_g": optimizer_g, "optimizer_d": optimizer_d}
-    first_step = run.restore(parts)
-    if config.start:
-        run.start_from(Path(config.start), parts)
+    first_step = run.restore(parts, config.start)
     part.synchronize(network_g, network_d)
 
     def save(step: int) -> None:

@@ -179,30 +179,30 @@ class Run:
         """Whether the step that ended at `images` seen passed a multiple of `every`."""
         return images // every > (images - self.batch_size) // every
 
-    def restore(self, parts: dict[str, Any]) -> int:
-        """Load the checkpoint into networks and optimizers; returns the step to continue at, 0 for a new run."""
-        if not self.state:
-            return 0
-        _fill(parts, self.state, self.checkpoint)
-        return self.state["step"]
+    def restore(self, parts: dict[str, Any], start: str = "") -> int:
+        """Load the checkpoint into networks and optimizers; returns the step to continue at, 0 for a new run.
 
-    def start_from(self, checkpoint: Path, parts: dict[str, Any]) -> None:
-        """Let a new run begin with the networks and optimizers of another training's `checkpoint`.
-
-        The optimizers keep this run's options (learning rates, betas), and `seen_before` becomes the other training's
-        images.  A run that continues does not read the file again.
+        A new run begins with the networks and optimizers of the checkpoint `start` of another training, if given: the
+        optimizers keep this run's options (learning rates, betas), and `seen_before` becomes the other training's
+        images.  A run that continues does not read that file again.
         """
         if self.state:
-            return
+            _fill(parts, self.state, self.checkpoint)
+            return self.state["step"]
+        if start:
+            self._start_from(Path(start), parts)
+        return 0
+
+    def _start_from(self, checkpoint: Path, parts: dict[str, Any]) -> None:
         state = _load_state(checkpoint)
         optimizers = {name: part for name, part in parts.items() if isinstance(part, torch.optim.Optimizer)}
-        own = {name: [dict(group) for group in part.param_groups] for name, part in optimizers.items()}
+        own = {name: optimizer.state_dict()["param_groups"] for name, optimizer in optimizers.items()}
         _fill(parts, state, checkpoint)
         for name, optimizer in optimizers.items():
-            for group, options in zip(optimizer.param_groups, own[name], strict=True):
-                if group.keys() != options.keys():
-                    raise UserError(f"{checkpoint} is of a training with another optimizer: '{name}' does not fit")
-                group.update({option: value for option, value in options.items() if option != "params"})
+            loaded = optimizer.state_dict()
+            if [group.keys() for group in loaded["param_groups"]] != [group.keys() for group in own[name]]:
+                raise UserError(f"{checkpoint} is of a training with another optimizer: '{name}' does not fit")
+            optimizer.load_state_dict(loaded | {"param_groups": own[name]})
         self.seen_before = state.get("seen_before", 0) + state["step"] * state["fixed"]["batch_size"]
         self._logged_images += self.seen_before
         self.note(f"with the state of {checkpoint}, after {self.seen_before} images")

@@ -85,7 +85,7 @@ class Config:
 def settings(part: str, options: tuple[object, ...]) -> dict[str, Any]:
     """What a training by these options computes: every option of its script that is not free."""
     script = SCRIPTS[part]
-    config = parse_config(script.Config, "", [str(option) for option in options], {"original": script.ORIGINAL})
+    config = parse_config(script.Config, "", list(map(str, options)), {"original": script.ORIGINAL})
     free = {field.name for field in fields(config) if field.metadata["free"]}
     return {name: value for name, value in to_json(config).items() if name not in free | {"held_out", "seed"}}
 
@@ -96,21 +96,22 @@ def short_trainings(config: Config) -> dict[str, Any]:
     earlier = read_results(file)
     content: dict[str, Any] = {name: getattr(config, name) for name in ("images", "held_out", "count")}
     known = earlier["rows"] if content.items() <= earlier.items() else {}
+    meant = {name: settings(config.part, options) for name, options in ROWS[config.part].items()}
+    known = {name: row for name, row in known.items() if row["settings"] == meant.get(name)}
     wanted = [name.strip(" +") for name in config.only.split(",") if name.strip(" +")]
     names = {name.strip(" +"): name for name in ROWS[config.part]}
     if unknown := [name for name in wanted if name not in names]:
         raise UserError(f"--only: {unknown[0]!r} is not one of {', '.join(names)}")
     for name in map(names.get, wanted or names):
         options = ROWS[config.part][name]
-        meant = settings(config.part, options)
-        runs = known[name]["runs"][: config.seeds] if name in known and known[name]["settings"] == meant else []
+        runs = known[name]["runs"] if name in known else []
         for seed in range(len(runs), config.seeds):
             watch = ("--held-out", config.held_out, "--score-every", config.images // 2, "--score-count", config.count)
             fixed = ("--data", config.data, "--images", config.images, "--sample-every", max(1, config.images // 4))
             run_dir = config.runs / config.part / f"{name.strip(' +').replace(' ', '_')}-{seed}"
             train(f"p1_{config.part}_train.py", run_dir, *fixed, *watch, *options, "--seed", seed)
             runs.append({score: metrics(run_dir, score) for score in ("fid", "kid_x1000")})
-        known[name] = {"settings": meant, "runs": runs}
+        known[name] = {"settings": meant[name], "runs": runs}
         content["rows"] = {name: known[name] for name in ROWS[config.part] if name in known}
         write_results(file, content)
     return content
