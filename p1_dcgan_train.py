@@ -47,6 +47,7 @@ from common.parallel import join
 from common.run import Run
 from models.dcgan import LATENT_SIZE, Discriminator, Generator, initialize_weights
 
+LOSSES = ("standard", "relativistic")
 ORIGINAL = {
     "batch_size": 64,
     "augment": "none",
@@ -72,10 +73,13 @@ class Config:
     decay_from: float = option(0.7, "share of the training after which the learning rate falls to 0", low=0, high=1)
     augment: str = option("translation", "DiffAugment policy of real and generated images", choices=POLICIES)
     flips: bool = option(True, "mirror real images at random")
+    batch_norm: bool = option(True, "the discriminator's BatchNorm, as in the homework's network")
     joint_batches: bool = option(False, "real and generated images share the discriminator's BatchNorm statistics")
+    loss: str = option("standard", "each image alone, or real ones against generated ones", choices=LOSSES)
     real_label: float = option(0.9, "the discriminator's target for real images", low=0.5, high=1)
     r1_weight: float = option(0.1, "weight of the R1 gradient penalty on real images, 0 = none", low=0)
-    r1_every: int = option(16, "steps between R1 penalties (lazy regularisation)", low=1)
+    r2_weight: float = option(0.0, "weight of the same penalty on generated images, 0 = none", low=0)
+    r1_every: int = option(16, "steps between these penalties (lazy regularisation)", low=1)
     ema_half_life: int = option(10_000, "half-life of the averaged generator in images, 0 = none", low=0)
     held_out: int = option(0, "faces kept out of the training, to watch overfitting with", low=0)
     score_every: int = option(0, "images between FIDs against held-out faces, 0 = never", low=0, free=True)
@@ -90,10 +94,13 @@ class Config:
     resume: bool = option(False, "continue the run in --run-dir exactly where its checkpoint is", free=True)
 
 
-def r1_penalty(discriminator: Discriminator, real: torch.Tensor) -> torch.Tensor:
-    """Half the mean squared gradient norm at real images (Mescheder et al. 2018, arXiv:1801.04406), a scalar."""
-    real = real.detach().requires_grad_()
-    (gradient,) = torch.autograd.grad(discriminator.logits(real).sum(), real, create_graph=True)
+def gradient_penalty(discriminator: Discriminator, images: torch.Tensor) -> torch.Tensor:
+    """Half the mean squared gradient norm at images, a scalar (Mescheder et al. 2018, arXiv:1801.04406).
+
+    At real images it is their R1, at generated ones R2.
+    """
+    images = images.detach().requires_grad_()
+    (gradient,) = torch.autograd.grad(discriminator.logits(images).sum(), images, create_graph=True)
     return gradient.float().square().sum((1, 2, 3)).mean() / 2
 
 
@@ -111,7 +118,7 @@ def main() -> None:
     torch.manual_seed(config.seed)
     layout = {"device": device, "memory_format": torch.channels_last}
     network_g = Generator().apply(initialize_weights).to(**layout)
-    network_d = Discriminator().apply(initialize_weights).to(**layout)
+    network_d = Discriminator(config.batch_norm).apply(initialize_weights).to(**layout)
     ema = make_ema(network_g)
     optimizer_g = torch.optim.Adam(network_g.parameters(), config.learning_rate_g, (config.beta1, 0.999), fused=True)
     optimizer_d = torch.optim.Adam(network_d.parameters(), config.learning_rate_d, (config.beta1, 0.999), fused=True)
@@ -137,7 +144,9 @@ def main() -> None:
             optimizer.param_groups[0]["lr"] = rate * decay
         random = generator(config.seed, "step", step)
 
-        # Discriminator: real towards `real_label`, generated towards 0.
+        # Discriminator: real towards `real_label`, generated towards 0; or each real one above a generated one
+        # (RpGAN, Jolicoeur-Martineau 2019, arXiv:1807.00734; Huang et al. 2024, arXiv:2501.05441), which punishes
+        # a generator that leaves out some of the real ones.
         for turn in range(config.discriminator_steps):
             order = batch_indices(len(faces), config.batch_size, step * config.discriminator_steps + turn, config.seed)
             real = real_batch(faces, order, device)
@@ -149,22 +158,30 @@ def main() -> None:
                 shown_real = part.in_batch(diff_augment, real, config.augment, random)
                 shown_fake = part.in_batch(diff_augment, fake.detach(), config.augment, random)
                 logits_real, logits_fake = judge_both(network_d.logits, shown_real, shown_fake, config.joint_batches)
-            target = torch.full_like(logits_real, config.real_label)
-            loss_d = F.binary_cross_entropy_with_logits(logits_real, target) + F.softplus(logits_fake).mean()
+            if config.loss == "relativistic":
+                loss_d = F.softplus(logits_fake - logits_real).mean()
+            else:
+                target = torch.full_like(logits_real, config.real_label)
+                loss_d = F.binary_cross_entropy_with_logits(logits_real, target) + F.softplus(logits_fake).mean()
             total = loss_d
-            if config.r1_weight > 0 and step % config.r1_every == 0 and turn == 0:
-                with autocast(device, config.precision):
-                    total = loss_d + config.r1_every * config.r1_weight * r1_penalty(network_d, real)
+            if step % config.r1_every == 0 and turn == 0:
+                for weight, images in ((config.r1_weight, real), (config.r2_weight, fake)):
+                    if weight > 0:
+                        with autocast(device, config.precision):
+                            total = total + config.r1_every * weight * gradient_penalty(network_d, images)
             optimizer_d.zero_grad()
             part.backward(total, network_d)
             optimizer_d.step()
 
-        # Generator: the non-saturating loss, -log D(G(z)).
+        # Generator: the non-saturating loss, -log D(G(z)); or the discriminator's the other way round.
         network_d.requires_grad_(False)
         with autocast(device, config.precision):
             shown_fake = part.in_batch(diff_augment, fake, config.augment, random)
-            logits = judge_fake(network_d.logits, shown_real, shown_fake, config.joint_batches)
-        loss_g = F.softplus(-logits).mean()
+            if config.loss == "relativistic":
+                above, below = judge_both(network_d.logits, shown_real, shown_fake, config.joint_batches)
+                loss_g = F.softplus(above - below).mean()
+            else:
+                loss_g = F.softplus(-judge_fake(network_d.logits, shown_real, shown_fake, config.joint_batches)).mean()
         optimizer_g.zero_grad()
         part.backward(loss_g, network_g)
         optimizer_g.step()
@@ -174,7 +191,9 @@ def main() -> None:
         if (step + 1) % config.log_every == 0:
             metrics = {"loss_d": loss_d, "loss_g": loss_g, "learning_rate": config.learning_rate_g * decay}
             metrics |= {"logit_real": logits_real.mean(), "logit_fake": logits_fake.mean()}
-            metrics["accuracy_d"] = ((logits_real > 0).float().mean() + (logits_fake < 0).float().mean()) / 2
+            bounds = (logits_fake, logits_real) if config.loss == "relativistic" else (0, 0)
+            right = (logits_real > bounds[0]).float().mean() + (logits_fake < bounds[1]).float().mean()
+            metrics["accuracy_d"] = right / 2
             values = run.log(step + 1, images_seen, metrics)
             progress.set_postfix({name: f"{values[name]:.2f}" for name in ("loss_d", "loss_g")})
         if run.sample_due(images_seen):

@@ -45,8 +45,8 @@ class Generator(nn.Module):
         return self.main(latent)
 
 
-def _discriminator_layers() -> list[nn.Module]:
-    return [
+def _discriminator_layers(batch_norm: bool) -> list[nn.Module]:
+    layers = [
         nn.Conv2d(3, 64, 4, stride=2, padding=1, bias=False),
         nn.LeakyReLU(0.2, inplace=True),
         nn.Conv2d(64, 128, 4, stride=2, padding=1, bias=False),
@@ -60,14 +60,18 @@ def _discriminator_layers() -> list[nn.Module]:
         nn.LeakyReLU(0.2, inplace=True),
         nn.Conv2d(512, 1, 4, bias=False),
     ]
+    return [layer for layer in layers if batch_norm or not isinstance(layer, nn.BatchNorm2d)]
 
 
 class Discriminator(nn.Module):
-    """Images (batch, 3, 64, 64) in [-1, 1] to the probability (batch, 1, 1, 1) that each is real."""
+    """Images (batch, 3, 64, 64) in [-1, 1] to the probability (batch, 1, 1, 1) that each is real.
 
-    def __init__(self):
+    Without `batch_norm` it is not the homework's, but judges every image by itself.
+    """
+
+    def __init__(self, batch_norm: bool = True):
         super().__init__()
-        self.main = nn.Sequential(*_discriminator_layers(), nn.Sigmoid())
+        self.main = nn.Sequential(*_discriminator_layers(batch_norm), nn.Sigmoid())
 
     def forward(self, images: Tensor) -> Tensor:
         return self.main(images)
@@ -78,11 +82,14 @@ class Discriminator(nn.Module):
 
 
 class Critic(nn.Module):
-    """Images (batch, 3, 64, 64) in [-1, 1] to unbounded scores (batch, 1, 1, 1); higher is more real."""
+    """Images (batch, 3, 64, 64) in [-1, 1] to unbounded scores (batch, 1, 1, 1); higher is more real.
 
-    def __init__(self):
+    Without `batch_norm` it is not the homework's, but judges every image by itself.
+    """
+
+    def __init__(self, batch_norm: bool = True):
         super().__init__()
-        self.main = nn.Sequential(*_discriminator_layers())
+        self.main = nn.Sequential(*_discriminator_layers(batch_norm))
 
     def forward(self, images: Tensor) -> Tensor:
         return self.main(images)

@@ -171,13 +171,18 @@ def test_short_trainings_of_faces(experiment, builtin, tmp_path):
     arguments += ("--images", 64, "--held-out", 3, "--count", 3, "--only", "original")
     result = experiment("p1", "--part", "dcgan", *arguments)
     assert result.returncode == 0, result.stderr
-    row = json.loads((tmp_path / "p1_dcgan.json").read_text())["rows"]["original"]
+    content = json.loads((tmp_path / "p1_dcgan.json").read_text())
+    row = content["rows"]["original"]
     assert row["settings"]["recipe"] == "original" and row["settings"]["batch_size"] == 64
     assert len(row["runs"][0]["fid"]) == 1 and f"| original | 1 | {row['runs'][0]['fid'][0]:.1f} |" in result.stdout
 
+    older = {name: value for name, value in row["settings"].items() if name != "loss"}  # an option that came later
+    content["rows"]["original"] = {"settings": older, "runs": row["runs"]}
+    (tmp_path / "p1_dcgan.json").write_text(json.dumps(content))
     run = (tmp_path / "runs" / "dcgan" / "original-0").rename(tmp_path / "run")
     again = experiment("p1", "--part", "dcgan", *arguments)
     assert again.stdout == result.stdout and not any((tmp_path / "runs" / "dcgan").iterdir()), "measured once"
+    assert json.loads((tmp_path / "p1_dcgan.json").read_text())["rows"]["original"] == row
     found = p1.curve(run)
     assert found["fid"] == [[64, row["runs"][0]["fid"][0]]] and found["held_out"] == 3
     assert [images for images, _ in found["train"]] == [images for images, _ in found["held_out_faces"]]

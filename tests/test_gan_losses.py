@@ -47,7 +47,7 @@ def test_r1_of_a_linear_discriminator():
     """The gradient of w . x is w everywhere: |w|^2 / 2, and its gradient in w is w."""
     weight = images(1, seed=1)[0]
     discriminator = Linear(weight).eval()
-    penalty = p1_dcgan_train.r1_penalty(discriminator, images(5))
+    penalty = p1_dcgan_train.gradient_penalty(discriminator, images(5))
     assert penalty.item() == pytest.approx(weight.square().sum().item() / 2)
     penalty.backward()
     torch.testing.assert_close(discriminator.weight.grad, weight)
@@ -56,7 +56,7 @@ def test_r1_of_a_linear_discriminator():
 def test_r1_of_a_quadratic_discriminator():
     """The gradient of (w . x)^2 / 2 is (w . x) w: the mean over images of (w . x)^2 |w|^2 / 2."""
     weight, real = images(1, seed=1)[0], images(5)
-    penalty = p1_dcgan_train.r1_penalty(Linear(weight, square=True).eval(), real)
+    penalty = p1_dcgan_train.gradient_penalty(Linear(weight, square=True).eval(), real)
     products = (real * weight).sum((1, 2, 3))
     assert penalty.item() == pytest.approx((products.square().mean() * weight.square().sum() / 2).item())
     assert not real.requires_grad and real.grad is None
@@ -111,6 +111,20 @@ def test_contrast_is_seen_in_joint_batches_only(kind):
         assert torch.equal(gan.judge_fake(score, real, fake, joint), full)
     alone = gan.judge_both(score, real, fake, False)
     assert torch.equal(alone[0], score(real)) and torch.equal(alone[1], score(fake))
+
+
+@pytest.mark.parametrize("kind", [Discriminator, Critic])
+def test_without_batch_norm_every_image_is_judged_by_itself(kind):
+    """The score of an image is the same in any batch, and half of it at half the contrast."""
+    torch.manual_seed(0)
+    network = kind(batch_norm=False).apply(initialize_weights)
+    score = network.logits if kind is Discriminator else network.scores
+    shown = images(8, 64)
+    torch.testing.assert_close(score(shown)[3:5], score(shown[3:5]))
+    torch.testing.assert_close(score(shown) / 2, score(shown / 2))
+    assert not list(network.buffers()) and score(shown).std() > 0
+    printed = [layer for layer in kind().main if not isinstance(layer, nn.BatchNorm2d)]
+    assert list(map(str, network.main)) == list(map(str, printed))
 
 
 # Augmentation

@@ -112,6 +112,11 @@ def assert_close(first: Path, second: Path, metric: float, weight: float) -> Non
     ("name", "count", "options"),
     [
         ("dcgan", 3, ("--batch-size", 4, "--images", 16)),
+        (
+            "dcgan",
+            2,
+            ("--batch-size", 5, "--images", 10, "--loss", "relativistic", "--r2-weight", 1, "--no-batch-norm"),
+        ),
         ("wgan", 2, ("--batch-size", 5, "--images", 15, "--augment", "color,translation")),
         ("ddpm", 2, ("--batch-size", 7, "--images", 14)),
         ("dann", 2, ("--batch-size", 7, "--images", 14)),

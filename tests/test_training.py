@@ -5,6 +5,7 @@ BatchNorm statistics and sheets (tests/smaller.py), so that a step takes a fract
 """
 
 import json
+import math
 import re
 import shutil
 import signal
@@ -29,6 +30,14 @@ for kind in (torch.optim.Adam, torch.optim.AdamW):
         if self.steps == 3:
             self.param_groups[0]["params"][0].data.fill_(float("nan"))
     kind.step = step
+"""
+LOGITS = ([3.0, 1.0, 0.0, -2.0], [1.0, 1.0, -1.0, 0.0])  # of real and generated images
+SAID = f"""
+import common.gan, torch
+def judge_both(score, real, fake, joint):
+    nothing = 0 * (score(real).sum() + score(fake).sum())
+    return [torch.tensor(logits) + nothing for logits in {LOGITS}]
+common.gan.judge_both = judge_both
 """
 GAN = ["--data", "face/train", "--batch-size", 4, "--images", 4 * STEPS, "--sample-every", 12, "--held-out", 3]
 P3 = ["--source", "digits/mnistm", "--target", "digits/usps", "--batch-size", 8, "--images", 8 * STEPS]
@@ -192,6 +201,23 @@ def test_the_judge_learns_twice_a_step(name, judge, whole):
     state = torch.load(whole(name) / "checkpoint.pt", weights_only=True)
     steps = [state[f"optimizer_{network}"]["state"][0]["step"] for network in ("g", judge)]
     assert steps == [STEPS, 2 * STEPS]
+
+
+def test_dcgan_losses(start, scratch):
+    """Of known logits: Goodfellow et al. 2014, non-saturating, with one-sided labels; RpGAN on pairs of images."""
+    expected = {"standard": [0.0, 0.0, 0.0], "relativistic": [0.0, 0.0, 0.0]}
+    for real, fake in zip(*LOGITS, strict=True):
+        sigmoids = [1 / (1 + math.exp(-value)) for value in (real, fake, real - fake)]
+        cross_entropy = -0.9 * math.log(sigmoids[0]) - 0.1 * math.log(1 - sigmoids[0]) - math.log(1 - sigmoids[1])
+        one = (cross_entropy, -math.log(sigmoids[1]), ((real > 0) + (fake < 0)) / 2)
+        pair = (-math.log(sigmoids[2]), -math.log(1 - sigmoids[2]), float(real > fake))
+        for name, values in (("standard", one), ("relativistic", pair)):
+            expected[name] = [total + value / 4 for total, value in zip(expected[name], values, strict=True)]
+    for name, values in expected.items():
+        options = ("--images", 4, "--joint-batches", "--r1-weight", 0, "--loss", name)
+        finish(start("dcgan", scratch / name, *options, prelude=SAID))
+        logged = metrics(scratch / name)[0]
+        assert [logged[key] for key in ("loss_d", "loss_g", "accuracy_d")] == pytest.approx(values, rel=1e-4), name
 
 
 def test_clipped_weights(whole):
