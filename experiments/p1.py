@@ -49,8 +49,8 @@ ROWS: dict[str, dict[str, tuple[object, ...]]] = {
         "  and colour": (*MOVED, "--augment", "color,translation"),
         "  joint batches": (*MOVED, "--joint-batches"),
         "  relativistic loss": (*MOVED, "--loss", "relativistic"),
-        "  no BatchNorm, R1": (*MOVED, "--no-batch-norm", "--r1-weight", 0.1),
-        "  both, R1 and R2": (
+        "  no BatchNorm but R1": (*MOVED, "--no-batch-norm", "--r1-weight", 0.1),
+        "  both with R1 and R2": (
             *(*MOVED, "--loss", "relativistic", "--no-batch-norm"),
             *("--r1-weight", 0.1, "--r2-weight", 0.1),
         ),
@@ -65,7 +65,7 @@ ROWS: dict[str, dict[str, tuple[object, ...]]] = {
         "+ flips and translation": ("--critic-steps", 5),
         "  3 critic steps": ("--critic-steps", 3),
         "  1 critic step": ("--critic-steps", 1),
-        "  1, no BatchNorm": ("--critic-steps", 1, "--no-batch-norm"),
+        "  1 and no BatchNorm": ("--critic-steps", 1, "--no-batch-norm"),
     },
 }
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

@@ -166,6 +166,15 @@ def test_tables():
     assert table(["a", "b"], [["1", "2"]]) == "| a | b |\n| --- | --- |\n| 1 | 2 |"
 
 
+def test_rows_of_faces():
+    """Names can be told apart behind --only, and each option is one of its script's."""
+    for part, rows in p1.ROWS.items():
+        names = [name.strip(" +") for name in rows]
+        assert len(set(names)) == len(names) and not any("," in name for name in names)
+        trained = [p1.settings(part, options) for options in rows.values()]
+        assert all(one not in trained[:place] for place, one in enumerate(trained))
+
+
 def test_short_trainings_of_faces(experiment, builtin, tmp_path):
     arguments = ("--data", builtin / "face" / "train", "--runs", tmp_path / "runs", "--results", tmp_path)
     arguments += ("--images", 64, "--held-out", 3, "--count", 3, "--only", "original")
