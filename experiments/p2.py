@@ -59,7 +59,7 @@ def grid() -> list[Row]:
     rows += [("dpm", "karras", steps, scale, interval) for scale, interval in intervals for steps in (8, 10, 20)]
     rows += [("dpm", spacing, steps, SCALE, EVERYWHERE) for spacing in ("quadratic", "uniform") for steps in (8, 20)]
     rows += [("ddim", "quadratic", steps, SCALE, EVERYWHERE) for steps in STEPS]
-    return [*rows, *(("ancestral", "uniform", TIMESTEPS, scale, EVERYWHERE) for scale in (0.0, SCALE))]
+    return [*rows, *(("ancestral", "uniform", TIMESTEPS, scale, EVERYWHERE) for scale in (SCALE, 0.0))]
 
 
 def row_of(result: dict[str, Any]) -> Row:
