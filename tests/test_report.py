@@ -11,6 +11,7 @@ import pypdf
 import pytest
 from fabricated import fabricate
 
+from benchmarks import bench
 from common.config import run_script
 from experiments import headline, p2, p3, report
 from experiments.report_numbers import MADE_BY
@@ -165,6 +166,35 @@ def test_the_readme_has_the_tables_of_problem_3(part):
     readme = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
     for line in p3.show(read_results(RESULTS / f"p3_{part}.json"), part).splitlines():
         assert line in readme
+
+
+def test_the_readme_has_a_part_of_the_tradeoff():
+    """Rows of what `python3 -m experiments.p2 --part tradeoff` prints, and what the text says of them."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    content = read_results(RESULTS / "p2_tradeoff.json")
+    row = re.compile(r"\| (?:(?:dpm|ddim|ancestral) \w+ \| \d|sampler \| steps)")
+    shown = [line for line in text.splitlines() if row.match(line)]
+    assert len(shown) > 15 and set(shown) <= set(p2.show(content).splitlines())
+    readme = re.sub(r"\s+", " ", text)
+    rows = {p2.row_of(result): result for result in content["rows"]}
+    assert {f"{row['fid_floor']:.1f}" for row in rows.values()} == {re.search(r"floor is ([\d.]+) in", readme)[1]}
+    ours, finer, mild = (
+        rows[("dpm", "karras", steps, scale, p2.EARLY)] for steps, scale in ((8, 4.0), (10, 4.0), (8, 2.0))
+    )
+    assert f"the course's classifier reads {100 * mild['course']:.1f} %; 10 calls take" in readme
+    assert f"10 calls take {finer['seconds_per_1000']:.0f} s" in readme and finer["seconds_per_1000"] > 90
+    assert f"for {ours['fid'] - finer['fid']:.1f} points of FID" in readme
+    converged = [rows[("dpm", "karras", steps, 4.0, p2.EVERYWHERE)]["fid"] for steps in (50, 20)]
+    own = rows[("ancestral", "uniform", 600, 4.0, p2.EVERYWHERE)]
+    found = "50 calls have {:.1f}, 20 have {:.1f}, and DDPM's own 600 have {:.1f}; at the same scale those vary less, {:.2f}"
+    assert found.format(*converged, own["fid"], own["diversity"]) in readme
+
+
+def test_the_readme_shows_the_benchmark():
+    """The machine and the rows of results/bench.json, as benchmarks.bench prints them."""
+    lines = bench.show(read_results(RESULTS / "bench.json")).splitlines()
+    assert any("1,000 digits" in line for line in lines)
+    assert set(filter(None, lines)) <= set((ROOT / "README.md").read_text(encoding="utf-8").splitlines())
 
 
 def test_the_readme_tells_what_guidance_does():
