@@ -50,8 +50,8 @@ ROWS: dict[str, dict[str, tuple[object, ...]]] = {
         "  joint batches": (*MOVED, "--joint-batches"),
         "  relativistic loss": (*MOVED, "--loss", "relativistic"),
         "  no BatchNorm but R1": (*MOVED, "--no-batch-norm", "--r1-weight", 0.1),
-        "  both with R1 and R2": (
-            *(*MOVED, "--loss", "relativistic", "--no-batch-norm"),
+        "  relativistic with R1 and R2": (
+            *(*MOVED, "--loss", "relativistic"),
             *("--r1-weight", 0.1, "--r2-weight", 0.1),
         ),
         "  batches of 16": (*MOVED, "--batch-size", 16),
