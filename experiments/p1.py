@@ -8,8 +8,8 @@
 
 A row's score is FID (and KID) of 1,000 samples against 2,000 training faces that were held out, after
 --images images; val chooses nothing.  Each part trains what is not yet trained (in --runs, killed and
-started again at will), writes results/p1_<part>.json and prints a table.  The parts take about 3.1, 4.0, 0.2,
-0 and 0.1 hours on two CPU cores.
+started again at will), writes results/p1_<part>.json and prints a table.  On two CPU cores with
+avx512_bf16 a training of A takes 14 to 17 minutes, one of B with three critic steps, at 25 images/s, about 43.
 """
 
 import json
@@ -50,10 +50,7 @@ ROWS: dict[str, dict[str, tuple[object, ...]]] = {
         "  joint batches": (*MOVED, "--joint-batches"),
         "  relativistic loss": (*MOVED, "--loss", "relativistic"),
         "  no BatchNorm but R1": (*MOVED, "--no-batch-norm", "--r1-weight", 0.1),
-        "  relativistic with R1 and R2": (
-            *(*MOVED, "--loss", "relativistic"),
-            *("--r1-weight", 0.1, "--r2-weight", 0.1),
-        ),
+        "  relativistic with R1 and R2": (*MOVED, "--loss", "relativistic", "--r1-weight", 0.1, "--r2-weight", 0.1),
         "  batches of 16": (*MOVED, "--batch-size", 16),
         "  two time scales": (*MOVED, "--learning-rate-g", 1e-4, "--learning-rate-d", 4e-4),
         "  one-sided labels and R1": (*MOVED, "--real-label", 0.9, "--r1-weight", 0.1),

@@ -5,9 +5,9 @@
 
 The trade-off draws --per-class digits of every class for each row, always from the same noise, and writes
 results/p2_tradeoff.json after each, so that it can be killed and started again; a Markdown table is printed.
-FID is against 2,000 val images, its floor that of as many training images.  About five hours on two CPU cores.
+FID is against 2,000 val images, its floor that of as many training images.  About four hours on two CPU cores.
 
-The figures are PNG and GIF files in results/: the first four take two minutes, the ancestral ones five.
+The figures are PNG and GIF files in results/ and take two minutes.
 """
 
 import time

@@ -184,6 +184,8 @@ def test_the_readme_has_a_part_of_the_tradeoff():
     assert f"the course's classifier reads {100 * mild['course']:.1f} %; 10 calls take" in readme
     assert f"10 calls take {finer['seconds_per_1000']:.0f} s" in readme and finer["seconds_per_1000"] > 90
     assert f"for {ours['fid'] - finer['fid']:.1f} points of FID" in readme
+    uniform, karras = (rows[("dpm", spacing, 8, 4.0, p2.EVERYWHERE)]["fid"] for spacing in ("uniform", "karras"))
+    assert f"times evenly apart cost {uniform - karras:.1f}." in readme
     converged = [rows[("dpm", "karras", steps, 4.0, p2.EVERYWHERE)]["fid"] for steps in (50, 20)]
     own = rows[("ancestral", "uniform", 600, 4.0, p2.EVERYWHERE)]
     found = "50 calls have {:.1f}, 20 have {:.1f}, and DDPM's own 600 have {:.1f}".format(*converged, own["fid"])
