@@ -4,6 +4,7 @@
     python3 p1_dcgan_train.py --run-dir runs/dcgan --resume            # go on after any interruption
     python3 p1_dcgan_train.py --recipe original --run-dir runs/plain   # the homework's plain recipe
     python3 p1_dcgan_train.py --start runs/dcgan/checkpoint.pt --batch-size 64 --run-dir runs/more   # other options
+    python3 p1_dcgan_train.py --start checkpoints/p1_dcgan.safetensors --frozen-images 20000 --run-dir runs/further
 
 The run's folder fills with config.json, metrics.jsonl, log.txt, TensorBoard files, grids of fixed
 latents, the state for --resume and, at the end and at every checkpoint, `weights.safetensors`: the
@@ -84,7 +85,8 @@ class Config:
     held_out: int = option(0, "faces kept out of the training, to watch overfitting with", low=0)
     score_every: int = option(0, "images between FIDs against held-out faces, 0 = never", low=0, free=True)
     score_count: int = option(1000, "samples behind each of these FIDs", low=2, free=True)
-    start: str = option("", "checkpoint.pt of another training, to start from its networks and optimisers")
+    start: str = option("", "checkpoint.pt of another training, or released weights of its generator, to start from")
+    frozen_images: int = option(0, "images at first from which the generator does not learn yet", low=0)
     seed: int = option(0, "of initial weights, order, latents and augmentation", low=0)
     device: str = option("auto", "auto, cpu, cuda, mps ...", free=True)
     precision: str = option("auto", "auto = bf16 where it is fast", choices=("auto", "bf16", "fp32"))
@@ -123,7 +125,7 @@ def main() -> None:
     optimizer_g = torch.optim.Adam(network_g.parameters(), config.learning_rate_g, (config.beta1, 0.999), fused=True)
     optimizer_d = torch.optim.Adam(network_d.parameters(), config.learning_rate_d, (config.beta1, 0.999), fused=True)
     parts = {"g": network_g, "d": network_d, "ema": ema, "optimizer_g": optimizer_g, "optimizer_d": optimizer_d}
-    first_step = run.restore(parts, config.start)
+    first_step = run.restore(parts, config.start, released=(network_g, ema))
     part.synchronize(network_g, network_d)
 
     def save(step: int) -> None:
@@ -140,7 +142,9 @@ def main() -> None:
     for step in progress:
         images_seen = run.seen_before + (step + 1) * config.batch_size
         decay = min(1.0, (1 - step / steps) / max(1 - config.decay_from, 1 / steps))
-        for optimizer, rate in ((optimizer_g, config.learning_rate_g), (optimizer_d, config.learning_rate_d)):
+        frozen = (step + 1) * config.batch_size <= config.frozen_images  # while a new discriminator learns to judge
+        rate_g, rate_d = 0.0 if frozen else config.learning_rate_g, config.learning_rate_d
+        for optimizer, rate in ((optimizer_g, rate_g), (optimizer_d, rate_d)):
             optimizer.param_groups[0]["lr"] = rate * decay
         random = generator(config.seed, "step", step)
 
@@ -189,7 +193,7 @@ def main() -> None:
         update_ema(ema, network_g, config.batch_size, images_seen, config.ema_half_life)
 
         if (step + 1) % config.log_every == 0:
-            metrics = {"loss_d": loss_d, "loss_g": loss_g, "learning_rate": config.learning_rate_g * decay}
+            metrics = {"loss_d": loss_d, "loss_g": loss_g, "learning_rate": optimizer_g.param_groups[0]["lr"]}
             metrics |= {"logit_real": logits_real.mean(), "logit_fake": logits_fake.mean()}
             bounds = (logits_fake, logits_real) if config.loss == "relativistic" else (0, 0)
             right = (logits_real > bounds[0]).float().mean() + (logits_fake < bounds[1]).float().mean()

@@ -23,7 +23,7 @@ from pathlib import Path
 import torch
 from tqdm import trange
 
-from common.checkpoint import export_weights, load_weights
+from common.checkpoint import export_weights
 from common.config import option, parse_config, run_script
 from common.data import batch_indices, fingerprint, load_digits, to_unit_range
 from common.device import autocast, generator, pick_device
@@ -46,7 +46,7 @@ class Config:
     decay_from: float = option(0.67, "share of the training after which the rate falls as a cosine", low=0, high=1)
     label_dropout: float = option(0.1, "share of images trained without their class", low=0, high=1)
     ema_half_life: int = option(20_000, "half-life of the averaged network in images, 0 = none", low=0)
-    start: str = option("", "weights to start from, in place of random ones")
+    start: str = option("", "released weights, or checkpoint.pt of another training, to start from")
     seed: int = option(0, "of initial weights, order, times and noise", low=0)
     device: str = option("auto", "auto, cpu, cuda, mps ...", free=True)
     precision: str = option("auto", "auto = bf16 where it is fast", choices=("auto", "bf16", "fp32"))
@@ -68,22 +68,21 @@ def main() -> None:
     device = pick_device(config.device)
     part = join(device, config.batch_size)  # of every batch: all of it, unless torchrun started several processes
     digits, labels = load_digits(config.data, "train")
-    torch.manual_seed(config.seed)
-    ddpm = DDPM().to(device=device, memory_format=torch.channels_last)
-    seen_before = int(load_weights(ddpm.nn_model, Path(config.start)).get("images", 0)) if config.start else 0
     run = Run(config, fingerprint(digits, labels), part)
 
+    torch.manual_seed(config.seed)
+    ddpm = DDPM().to(device=device, memory_format=torch.channels_last)
     ema = make_ema(ddpm.nn_model)
     optimizer = torch.optim.Adam(ddpm.parameters(), config.learning_rate)
     parts = {"network": ddpm, "ema": ema, "optimizer": optimizer}
-    first_step = run.restore(parts)
+    first_step = run.restore(parts, config.start, released=(ddpm.nn_model, ema))
     part.synchronize(ddpm)
 
     def save(step: int) -> None:
         if not part.first:
             return
         run.save(step, parts)
-        images = seen_before + step * config.batch_size
+        images = run.seen_before + step * config.batch_size
         export_weights(run.folder / "weights.safetensors", ema, images=images, seed=config.seed)
 
     alpha_bar = alpha_bar_schedule()
@@ -91,7 +90,7 @@ def main() -> None:
     progress = trange(first_step, steps, initial=first_step, total=steps, unit="step", disable=not part.first)
     step = first_step
     for step in progress:
-        images_seen = (step + 1) * config.batch_size
+        images_seen = run.seen_before + (step + 1) * config.batch_size
         optimizer.param_groups[0]["lr"] = learning_rate(config, step, steps)
         random = generator(config.seed, "step", step)
         chosen = batch_indices(len(digits), config.batch_size, step, config.seed)

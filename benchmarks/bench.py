@@ -14,7 +14,8 @@ with ours in which one of the things that made it faster is undone; the rows `pr
 A value is the median, ± half the distance of the largest from the smallest; the digits, which take minutes, are drawn
 twice at most.  The limit is the best matrix product of the same type on the same machine; the FLOPs of ours are
 counted in the scripts themselves.  The cache for images is an empty one of this run's own.  Prints a Markdown table
-and writes results/bench.json after each row.
+and writes results/bench.json after each row; rows that are not measured again stay in it if they were measured with
+the same options on a machine described alike.
 """
 
 import json
@@ -40,7 +41,7 @@ from common.config import UserError, option, parse_config, run_script, to_json
 from common.data import list_images
 from common.device import has_fast_bf16, pick_device
 from common.files import refuse_others
-from experiments.runs import ROOT, table, write_results
+from experiments.runs import ROOT, read_results, table, write_results
 from models.diffusion import TIMESTEPS
 
 Values = dict[str, float]
@@ -591,6 +592,14 @@ def machine() -> dict[str, Any]:
     }
 
 
+def kept_rows(earlier: dict[str, Any], content: dict[str, Any], names: list[str]) -> dict[str, Any]:
+    """The rows of an earlier result that can stand beside those now measured, which are `names`."""
+    before, now = ({**found.get("machine", {}), "load": None} for found in (earlier, content))
+    if before != now or any(earlier.get(name) != content[name] for name in ("data", "config")):
+        return {}
+    return {name: row for name, row in earlier["rows"].items() if name not in names}
+
+
 def described(content: dict[str, Any]) -> str:
     """The machine and the data in two sentences."""
     found = content["machine"]
@@ -671,8 +680,9 @@ def main() -> None:
         bench = bench._replace(data=data)
         if found["load"] > 0.5:
             say(f"warning: the machine is busy (load {found['load']}), so these timings are not to be relied upon")
-        budgets = {name: value for name, value in to_json(config).items() if name not in ("data", "results")}
+        budgets = {name: value for name, value in to_json(config).items() if name not in ("data", "only", "results")}
         content = {"machine": found, "data": described_data, "config": budgets, "peak": {}, "rows": {}}
+        rows = content["rows"] = kept_rows(read_results(config.results), content, names)
 
         def peak(dtype: str) -> float:
             if dtype not in content["peak"]:
@@ -686,9 +696,10 @@ def main() -> None:
             here = bench._replace(scratch=scratch / name)
             here.scratch.mkdir()
             row = make_row(here, name)
-            content["rows"][name] = finished(row, alternate(row.arms, min(config.repeats, row.repeats), say), peak)
+            rows[name] = finished(row, alternate(row.arms, min(config.repeats, row.repeats), say), peak)
             shutil.rmtree(here.scratch)
-            small, large = (content["rows"].get(f"loading-{scale}") for scale in (10, 100))
+            content["rows"] = rows = {name: rows[name] for name in ROWS if name in rows}
+            small, large = (rows.get(f"loading-{scale}") for scale in (10, 100))
             if small and large:
                 further = 90 * config.loading_images
                 content["growth"] = {arm: growth(small, large, 10, further, arm) for arm in ("cold", "warm")}

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from common.checkpoint import load_checkpoint, save_checkpoint
+from common.checkpoint import load_checkpoint, load_weights, save_checkpoint
 from common.config import UserError, to_json
 from common.files import atomic_write, remove_parts
 from common.images import save_image
@@ -62,7 +62,7 @@ class Run:
         if config.resume and self.checkpoint.exists():
             self.state = _load_state(self.checkpoint)
             self._refuse_differences(self.state["fixed"])
-        elif self.checkpoint.exists() or ((self.folder / "metrics.jsonl").exists() and not config.resume):
+        elif self.checkpoint.exists() or (self._has_metrics() and not config.resume):
             raise UserError(f"{self.folder} already holds a training: add --resume, or choose another --run-dir")
         step = self.state["step"] if self.state else 0
         self._drop_metrics_after(step)
@@ -71,6 +71,11 @@ class Run:
         with self._writing():
             self._metrics = open(self.folder / "metrics.jsonl", "a", encoding="utf-8")
             self._writer = SummaryWriter(self.folder / "tensorboard", purge_step=step + 1)
+
+    def _has_metrics(self) -> bool:
+        """An empty file was left by a start that failed, and is nothing that could be lost."""
+        file = self.folder / "metrics.jsonl"
+        return file.exists() and file.stat().st_size > 0
 
     def _lock(self) -> None:
         try:
@@ -179,33 +184,23 @@ class Run:
         """Whether the step that ended at `images` seen passed a multiple of `every`."""
         return images // every > (images - self.batch_size) // every
 
-    def restore(self, parts: dict[str, Any], start: str = "") -> int:
+    def restore(self, parts: dict[str, Any], start: str = "", released: tuple[nn.Module, ...] = ()) -> int:
         """Load the checkpoint into networks and optimizers; returns the step to continue at, 0 for a new run.
 
-        A new run begins with the networks and optimizers of the checkpoint `start` of another training, if given: the
-        optimizers keep this run's options (learning rates, betas), and `seen_before` becomes the other training's
-        images.  A run that continues does not read that file again.
+        A new run begins, if `start` is given, with what another training left, and `seen_before` becomes its images:
+        with the networks and optimizers of its checkpoint, of which the optimizers keep this run's options (learning
+        rates, betas), or with its released weights (*.safetensors), which go into each of `released`.  A run that
+        continues does not read that file again.
         """
         if self.state:
             _fill(parts, self.state, self.checkpoint)
             return self.state["step"]
         if start:
-            self._start_from(Path(start), parts)
+            is_released = start.endswith(".safetensors")
+            self.seen_before = _start_released(released, Path(start)) if is_released else _start(parts, Path(start))
+            self._logged_images += self.seen_before
+            self.note(f"with what {start} holds, after {self.seen_before} images")
         return 0
-
-    def _start_from(self, checkpoint: Path, parts: dict[str, Any]) -> None:
-        state = _load_state(checkpoint)
-        optimizers = {name: part for name, part in parts.items() if isinstance(part, torch.optim.Optimizer)}
-        own = {name: optimizer.state_dict()["param_groups"] for name, optimizer in optimizers.items()}
-        _fill(parts, state, checkpoint)
-        for name, optimizer in optimizers.items():
-            loaded = optimizer.state_dict()
-            if [group.keys() for group in loaded["param_groups"]] != [group.keys() for group in own[name]]:
-                raise UserError(f"{checkpoint} is of a training with another optimizer: '{name}' does not fit")
-            optimizer.load_state_dict(loaded | {"param_groups": own[name]})
-        self.seen_before = state.get("seen_before", 0) + state["step"] * state["fixed"]["batch_size"]
-        self._logged_images += self.seen_before
-        self.note(f"with the state of {checkpoint}, after {self.seen_before} images")
 
     def save(self, step: int, parts: dict[str, Any]) -> None:
         """Write the checkpoint that `--resume` continues from exactly: the state of networks and optimizers.
@@ -247,6 +242,25 @@ def _fill(parts: dict[str, Any], state: dict[str, Any], checkpoint: Path) -> Non
         except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
             reason = str(error).splitlines()[-1].strip()
             raise UserError(f"{checkpoint} is of another network: '{name}' does not fit ({reason})") from None
+
+
+def _start(parts: dict[str, Any], checkpoint: Path) -> int:
+    """Networks and optimizers of another training's checkpoint, without its options; returns the images it saw."""
+    state = _load_state(checkpoint)
+    optimizers = {name: part for name, part in parts.items() if isinstance(part, torch.optim.Optimizer)}
+    own = {name: optimizer.state_dict()["param_groups"] for name, optimizer in optimizers.items()}
+    _fill(parts, state, checkpoint)
+    for name, optimizer in optimizers.items():
+        loaded = optimizer.state_dict()
+        if [group.keys() for group in loaded["param_groups"]] != [group.keys() for group in own[name]]:
+            raise UserError(f"{checkpoint} is of a training with another optimizer: '{name}' does not fit")
+        optimizer.load_state_dict(loaded | {"param_groups": own[name]})
+    return state.get("seen_before", 0) + state["step"] * state["fixed"]["batch_size"]
+
+
+def _start_released(networks: tuple[nn.Module, ...], weights: Path) -> int:
+    """Released weights into each network; returns the images they saw."""
+    return max(int(load_weights(network, weights).get("images", 0)) for network in networks)
 
 
 def _fixed_names(config: Any) -> list[str]:

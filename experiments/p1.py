@@ -175,7 +175,8 @@ def stages(run_dir: Path) -> list[Path]:
         start = json.loads((run_dir / "config.json").read_text(encoding="utf-8")).get("start")
     except OSError as error:
         raise UserError(f"{run_dir} is not the folder of a training: {error.strerror} (config.json)") from None
-    return [*(stages(Path(start).parent) if start else []), run_dir]
+    went_on = start and not start.endswith(".safetensors")  # released weights have no log
+    return [*(stages(Path(start).parent) if went_on else []), run_dir]
 
 
 def curve(run_dir: Path) -> dict[str, Any]:

@@ -350,3 +350,13 @@ def test_rows_are_chosen_by_name(refused_inside, tmp_path):
     assert bench.chosen_rows("") == bench.ROWS
     assert "'speed' is not one of dcgan, wgan" in refused_inside("benchmarks.bench", "--only", "speed")
     assert "none is missing" in refused_inside("benchmarks.bench", "--data", tmp_path / "none")
+
+
+def test_rows_measured_alike_stay():
+    machine = {"cpu": "one", "load": 0.1}
+    earlier = {"machine": machine, "data": "here", "config": {"repeats": 3}, "rows": {"fid": 1, "dann": 2}}
+    now = {"machine": machine | {"load": 0.4}, "data": "here", "config": {"repeats": 3}}
+    assert bench.kept_rows(earlier, now, ["dann"]) == {"fid": 1}
+    for other in ({"machine": {"cpu": "two", "load": 0.1}}, {"data": "there"}, {"config": {"repeats": 2}}):
+        assert bench.kept_rows(earlier, now | other, ["dann"]) == {}
+    assert bench.kept_rows({}, now, ["dann"]) == {}

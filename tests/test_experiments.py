@@ -201,6 +201,8 @@ def test_short_trainings_of_faces(experiment, builtin, tmp_path):
     (later / "metrics.jsonl").write_text('{"step": 1, "images": 128, "fid": 5.0}\n')
     assert p1.stages(later) == [run, later] and p1.curve(later)["fid"] == [*found["fid"], [128, 5.0]]
     assert p1.curve(later)["train"] == found["train"]
+    (later / "config.json").write_text('{"start": "released.safetensors"}')
+    assert p1.stages(later) == [later]
     with pytest.raises(UserError, match="missing is not the folder of a training"):
         p1.curve(tmp_path / "missing")
 

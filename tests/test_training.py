@@ -70,6 +70,7 @@ METRICS = {
     },
     "target": {"loss", "val_accuracy"},
 }
+FROZEN = ("--frozen-images", 4 * STEPS)
 IMAGES = {name: 8 if name in ("ddpm", "source", "dann", "target") else 4 for name in TRAININGS}
 
 
@@ -329,23 +330,48 @@ def test_a_longer_run_is_a_free_option(start, whole, scratch):
     assert [line["step"] for line in metrics(run)] == list(range(1, STEPS + 2))
 
 
-def test_released_weights_are_trained_on(start, whole, scratch):
-    """With a learning rate of 0 they stay, but for BatchNorm's statistics; their images are counted."""
-    before = whole("ddpm") / "weights.safetensors"
-    finish(start("ddpm", scratch / "run", "--start", before, "--learning-rate", 0))
-    kept, found = {}, {}
-    for path, weights in ((before, kept), (scratch / "run" / "weights.safetensors", found)):
-        with safe_open(path, framework="pt") as file:
-            weights |= {name: file.get_tensor(name) for name in file.keys() if "running_" not in name}  # noqa: SIM118
-            weights["images"] = json.loads(file.metadata()["about"])["images"]
-    assert int(found.pop("images")) == 2 * int(kept.pop("images")) == 2 * 8 * STEPS
-    for name, tensor in kept.items():
-        if not name.endswith("num_batches_tracked"):
-            assert torch.equal(found[name], tensor), name
+def released(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """A file's learnt weights, without BatchNorm's statistics, and what it says of itself."""
+    with safe_open(path, framework="pt") as file:
+        about = json.loads(file.metadata()["about"])
+        names = [name for name in file.keys() if "running_" not in name and "num_batches" not in name]  # noqa: SIM118
+        return {name: file.get_tensor(name) for name in names}, about
+
+
+@pytest.mark.parametrize(
+    ("name", "still"), [("ddpm", ("--learning-rate", 0)), ("dcgan", FROZEN), ("clip", FROZEN), ("wgan", FROZEN)]
+)
+def test_released_weights_are_trained_on(name, still, start, whole, scratch):
+    """What does not learn yet stays, but for BatchNorm's statistics; the images before are counted."""
+    before = whole(name) / "weights.safetensors"
+    finish(start(name, scratch / "run", "--start", before, *still))
+    (kept, about_kept), (found, about) = released(before), released(scratch / "run" / "weights.safetensors")
+    seen = [line["images"] for line in metrics(whole(name))]
+    assert [line["images"] for line in metrics(scratch / "run")] == [seen[-1] + images for images in seen]
+    assert [int(notes["images"]) for notes in (about_kept, about)] == [seen[-1], 2 * seen[-1]]
+    assert kept.keys() == found.keys() and all(torch.equal(kept[key], found[key]) for key in kept)
+
+
+def test_the_generator_learns_after_the_frozen_images(start, whole, scratch):
+    """Stopped and continued as well: what the whole training froze, its second part does not freeze again."""
+    options = ("--start", whole("dcgan") / "weights.safetensors", "--frozen-images", 8)
+    finish(start("dcgan", scratch / "whole", *options))
+    rates = [line["learning_rate"] for line in metrics(scratch / "whole") if "learning_rate" in line]
+    assert rates[:2] == [0, 0] and all(rate > 0 for rate in rates[2:]) and len(rates) == STEPS
+    finish(start("dcgan", scratch / "parts", *options, "--images", 4))
+    state = torch.load(scratch / "parts" / "checkpoint.pt", weights_only=True)
+    rates = [state[f"optimizer_{network}"]["param_groups"][0]["lr"] for network in "gd"]
+    assert rates == [0, 2e-4]  # the discriminator learns from the first step
+    finish(start("dcgan", scratch / "parts", *options, "--resume"))
+    assert_same(scratch / "parts", scratch / "whole")
+
+
+def test_a_start_that_is_refused_leaves_its_folder_free(start, whole, scratch):
     other = scratch / "other.safetensors"
     shutil.copy(whole("dann") / "weights.safetensors", other)
-    assert f"{other} holds another network" in refusal(start("ddpm", scratch / "b", "--start", other))
-    assert not (scratch / "b").exists()
+    assert f"{other} holds another network" in refusal(start("ddpm", scratch / "run", "--start", other))
+    assert f"{other} holds another network" in refusal(start("dcgan", scratch / "run", "--start", other))
+    finish(start("ddpm", scratch / "run"))
 
 
 def test_a_finished_run_resumes_to_itself(start, whole, scratch):
