@@ -9,7 +9,8 @@ times.  "Plain" is the method as tutorials have it (benchmarks/plain_*.py): floa
 PNG files, the batch doubled for guidance, 600 ancestral steps, scipy's matrix square root.  "Ours" are the scripts
 of this repository as they are.  "Released recipe" is the default of a training script, in its own batches: it
 does more for an image, with augmentation, penalties, averaged weights, a teacher.  The rows `changes` compare ours
-with ours in which one of the things that made it faster is undone; the rows `processes`, one process with two.
+with ours in which one of the things that made it faster is undone; the rows `processes`, one process with two.  The
+rows `profile` say what the time of a training goes into.
 
 A value is the median, ± half the distance of the largest from the smallest; the digits, which take minutes, are drawn
 twice at most.  The limit is the best matrix product of the same type on the same machine; the FLOPs of ours are
@@ -37,6 +38,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from benchmarks.measure import KINDS
 from common.config import UserError, option, parse_config, run_script, to_json
 from common.data import list_images
 from common.device import has_fast_bf16, pick_device
@@ -220,21 +222,24 @@ def recipes(name: str) -> dict[str, tuple[object, ...]]:
     return {"ours": ()} if TRAININGS[name].released is None else {"ours": ("--recipe", "original"), "released": ()}
 
 
+def training_command(bench: Bench, name: str, arm: str) -> tuple[object, ...]:
+    """A trainer's script and options: some lines of metrics, of which the first are not measured."""
+    spec, budget = TRAININGS[name], bench.config.images
+    batch_size, log_every, lines = spec.released if arm == "released" else (spec.batch_size, spec.log_every, spec.lines)
+    if budget:
+        log_every = max(1, min(log_every, budget // batch_size))
+        lines = max(1, budget // (batch_size * log_every))
+    options = ("--batch-size", batch_size, "--images", batch_size * log_every * (1 + lines), "--log-every", log_every)
+    return (spec.script, *options, *NEVER, *recipes(name)[arm], *data_options(bench, name))
+
+
 def train(bench: Bench, name: str, arm: str, change: str = "", processes: int = 1) -> Values:
     """Images a second of a trainer, after its first lines of metrics, and the memory of its largest process.
 
     With a change undone if one is named.  Several processes compute on the CPU and share its threads.
     """
-    spec, budget = TRAININGS[name], bench.config.images
-    lengths = spec.released if arm == "released" else (spec.batch_size, spec.log_every, spec.lines)
-    batch_size, log_every, lines = lengths
-    if budget:
-        log_every = max(1, min(log_every, budget // batch_size))
-        lines = max(1, budget // (batch_size * log_every))
     run_dir = fresh(bench, "run")
-    options = ("--batch-size", batch_size, "--images", batch_size * log_every * (1 + lines))
-    options += ("--log-every", log_every, *NEVER, *recipes(name)[arm], *data_options(bench, name))
-    command = (spec.script, "--run-dir", run_dir, *options)
+    command = (*training_command(bench, name, arm), "--run-dir", run_dir)
     if change:
         found = without(bench, change, command)
     elif processes > 1:
@@ -469,6 +474,19 @@ def growth(small: dict[str, Any], large: dict[str, Any], ratio: float, images: i
     return {"exponent": exponent, "bytes_per_image": 1e6 * (memory[1] - memory[0]) / images}
 
 
+def profile_row(bench: Bench, name: str) -> Row:
+    """What a training's time goes into, of the recipe that computes what the plain reference does."""
+
+    def profile() -> Values:
+        run_dir = fresh(bench, "run")
+        command = (*training_command(bench, name, "ours"), "--run-dir", run_dir)
+        found = run_scripts(bench, "--part", "profile", commands=(command,))
+        shutil.rmtree(run_dir)
+        return {kind: found[kind] for kind in (*KINDS, "other")}
+
+    return Row({"ours": profile}, [], {}, repeats=1)
+
+
 def processes_row(bench: Bench, name: str) -> Row:
     """One process beside two that have half of the batch and half of the threads each."""
     arm = list(recipes(name))[-1]
@@ -491,8 +509,9 @@ def make_row(bench: Bench, name: str) -> Row:
     if name == "fid":
         return fid_row(bench)
     kind, which = name.split("-")
-    if kind in ("changes", "processes"):
-        return (changes_row if kind == "changes" else processes_row)(bench, which)
+    of_trainings = {"changes": changes_row, "profile": profile_row, "processes": processes_row}
+    if kind in of_trainings:
+        return of_trainings[kind](bench, which)
     return start_row(bench, int(which)) if kind == "start" else loading_row(bench, int(which))
 
 
@@ -502,13 +521,14 @@ ROWS += [
     "loading-10",
     "loading-100",
     *(f"changes-{name}" for name in CHANGES),
+    *(f"profile-{name}" for name in TRAININGS),
     "processes-dcgan",
     "processes-ddpm",
 ]
 
 
 def chosen_rows(only: str) -> list[str]:
-    """The names that --only means; `loading` means all three of its rows, so do `start`, `changes` and `processes`."""
+    """The names that --only means; `loading` means all three of its rows, so do `start` and the others."""
     if not only:
         return ROWS
     chosen = []
@@ -640,6 +660,14 @@ def show(content: dict[str, Any]) -> str:
         lines += ["", table(["what", "plain", "ours", "better", "of the limit"], plain)]
     if changes:
         lines += ["", table(["what was changed", "without", "with", "better"], changes)]
+    profiles = {name: row["arms"]["ours"] for name, row in content["rows"].items() if name.startswith("profile-")}
+    if profiles:
+        header = ["share of the time of PyTorch's operations", *next(iter(profiles.values()))]
+        rows = [
+            [TRAININGS[name.partition("-")[2]].title, *(f"{share['median']:.0%}" for share in found.values())]
+            for name, found in profiles.items()
+        ]
+        lines += ["", table(header, rows)]
     for arm, rate in content.get("growth", {}).items():
         lines.append(
             f"\nLoading with {'an empty' if arm == 'cold' else 'a filled'} cache: seconds grow with the number of"

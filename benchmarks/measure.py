@@ -4,6 +4,7 @@
     python3 -m benchmarks.measure --part fid --folder DIR --real DIR
     python3 -m benchmarks.measure --part peak --dtype bfloat16    # the best matrix product in FLOP/s
     python3 -m benchmarks.measure --part flops --commands '[["p1_inference.py", "OUT_DIR", "--count", "50"]]'
+    python3 -m benchmarks.measure --part profile --commands ...    # the shares of PyTorch's operations in its time
     python3 -m benchmarks.measure --part without --change folded --commands ...    # one of CHANGES undone
 
 FLOPs are those of matrix products and convolutions, a multiplication and an addition counted as two, as
@@ -36,6 +37,14 @@ from common.device import pick_device
 
 ROOT = Path(__file__).resolve().parent.parent
 SIZES = (512, 1024, 2048, 4096)
+PARTS = ("load", "plain-load", "fid", "peak", "flops", "profile", "without")
+# Kinds of work by parts of the names that PyTorch's operations have.
+KINDS = {
+    "convolutions and products": ("convolution", "::mm", "::bmm", "::addmm", "::linear", "::matmul"),
+    "copies and casts": ("::copy_", "::_to_copy", "::contiguous", "::clone"),
+    "BatchNorm": ("batch_norm",),
+    "optimiser and averaging": ("adam", "Optimizer", "rmsprop", "::lerp", "_foreach"),
+}
 
 
 def loop_adam(*settings: Any, fused: bool, kind: type = torch.optim.Adam) -> torch.optim.Adam:
@@ -73,7 +82,7 @@ CHANGES: dict[str, tuple[Any, str, Any]] = {
 
 @dataclass(frozen=True)
 class Config:
-    part: str = option("load", "what to measure", choices=("load", "plain-load", "fid", "peak", "flops", "without"))
+    part: str = option("load", "what to measure", choices=PARTS)
     folder: Path = option(Path("hw2_data/face/train"), "images to load, or generated images of --part fid")
     real: Path = option(Path("hw2_data/face/val"), "real images of --part fid")
     size: int = option(64, "height and width of the images to load", low=1)
@@ -140,6 +149,17 @@ def count_flops(function: Callable[[], Any]) -> int:
     return counter.get_total_flops()
 
 
+def shares_of_time(function: Callable[[], Any]) -> dict[str, float]:
+    """What share of the time of PyTorch's operations, without what each calls itself, KINDS and the others take."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiler:
+        function()
+    seconds = dict.fromkeys((*KINDS, "other"), 0.0)
+    for event in profiler.key_averages():
+        kind = next((kind for kind, parts in KINDS.items() if any(part in event.key for part in parts)), "other")
+        seconds[kind] += event.self_cpu_time_total
+    return {kind: value / sum(seconds.values()) for kind, value in seconds.items()}
+
+
 def run_here(command: list[str]) -> None:
     """Run a script of the repository within this process as `python3 SCRIPT ARGUMENTS` would."""
     sys.argv = [str(ROOT / command[0]), *command[1:]]
@@ -156,6 +176,9 @@ def main() -> None:
         found = {"FLOP/s": matrix_peak(getattr(torch, config.dtype), pick_device("auto"), config.seconds)}
     elif config.part == "flops":
         found = {"FLOPs": [count_flops(partial(run_here, command)) for command in json.loads(config.commands)]}
+    elif config.part == "profile":
+        (command,) = json.loads(config.commands)
+        found = shares_of_time(partial(run_here, command))
     elif config.part == "without":
         with mock.patch.object(*CHANGES[config.change]):
             for command in json.loads(config.commands):

@@ -203,6 +203,32 @@ def test_released_recipes_are_measured_over_whole_periods():
     )
 
 
+def test_a_profile_knows_what_the_time_goes_into():
+    a, many, norm = torch.ones(1000, 1000), torch.ones(30_000_000, dtype=torch.bfloat16), torch.nn.BatchNorm2d(1000)
+    batch = torch.ones(100, 1000, 10, 10)
+    cases = {
+        "convolutions and products": lambda: a @ a,
+        "copies and casts": lambda: many.float(),
+        "BatchNorm": lambda: norm(batch),
+        "optimiser and averaging": lambda: many.lerp_(many, 0.5),
+        "other": lambda: many.exp_(),
+    }
+    for kind, work in cases.items():
+        shares = measure.shares_of_time(lambda work=work: [work() for _ in range(3)])
+        assert list(shares) == list(cases) and sum(shares.values()) == pytest.approx(1)
+        assert shares[kind] == max(shares.values()) > 0.6, (kind, shares)
+
+
+def test_a_training_is_profiled_and_shown(builtin, environment, tmp_path, monkeypatch):
+    monkeypatch.setitem(bench.TRAININGS, "dann", bench.TRAININGS["dann"]._replace(batch_size=8))
+    row = bench.make_row(bench.Bench(bench.Config(images=16), builtin, tmp_path, environment), "profile-dann")
+    found = bench.finished(row, bench.alternate(row.arms, row.repeats, lambda text: None), lambda dtype: 1.0)
+    shares = {kind: summary["median"] for kind, summary in found["arms"]["ours"].items()}
+    assert row.repeats == 1 and sum(shares.values()) == pytest.approx(1) and not any(tmp_path.rglob("weights*"))
+    content = {"machine": bench.machine(), "data": "here", "config": {"repeats": 3}, "rows": {"profile-dann": found}}
+    assert bench.show(content).splitlines()[-1].startswith("| DANN training | ")
+
+
 def test_sides_are_measured_in_turn():
     turns, said = [], []
 

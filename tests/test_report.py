@@ -199,6 +199,15 @@ def test_the_readme_shows_the_benchmark():
     assert set(filter(None, lines)) <= set((ROOT / "README.md").read_text(encoding="utf-8").splitlines())
 
 
+def test_the_readme_tells_what_joint_batches_are_worth():
+    content = read_results(RESULTS / "p1_dcgan.json")
+    runs = {name.strip(" +"): row["runs"] for name, row in content["rows"].items()}
+    with_them, without = (runs[name][0]["fid"][-1] for name in ("joint batches", "translation"))
+    readme = re.sub(r"\s+", " ", (ROOT / "README.md").read_text(encoding="utf-8"))
+    said = f"is {with_them:.1f} with it and {without:.1f} without."
+    assert said in readme and f"After {content['images']:,} images in batches of 64" in readme
+
+
 def test_the_readme_tells_what_guidance_does():
     """Of the digits that hw2_2.sh's sampler draws at three scales, and everywhere in place of its interval."""
     readme = re.sub(r"\s+", " ", (ROOT / "README.md").read_text(encoding="utf-8"))
