@@ -1,6 +1,6 @@
 # make demo   run everything a grader runs, score it, and leave sheets to look at in demo/
 # make test   run the tests
-# make bench  measure every path beside a plain reference of it (half an hour; ARGS="--only fid" for less)
+# make bench  measure every path beside a plain reference of it (an hour; ARGS="--only fid" for less)
 # make torture   kill trainings at random moments (KILLS=20, SEED=0) and see that nothing is lost
 # make report   build report.pdf from the result files in results/
 # make lint   check style

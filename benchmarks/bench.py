@@ -709,15 +709,17 @@ def main() -> None:
         if found["load"] > 0.5:
             say(f"warning: the machine is busy (load {found['load']}), so these timings are not to be relied upon")
         budgets = {name: value for name, value in to_json(config).items() if name not in ("data", "only", "results")}
-        content = {"machine": found, "data": described_data, "config": budgets, "peak": {}, "rows": {}}
+        content = {"machine": found, "data": described_data, "config": budgets, "rows": {}}
         rows = content["rows"] = kept_rows(read_results(config.results), content, names)
 
+        peaks: dict[str, float] = {}
+
         def peak(dtype: str) -> float:
-            if dtype not in content["peak"]:
+            if dtype not in peaks:
                 options = ("--part", "peak", "--dtype", dtype, "--seconds", config.peak_seconds)
                 runs = [run_module(bench, "measure", *options)["FLOP/s"] for _ in range(config.repeats)]
-                content["peak"][dtype] = max(runs)
-            return content["peak"][dtype]
+                peaks[dtype] = max(runs)
+            return peaks[dtype]
 
         for name in names:
             say(f"== {name}")

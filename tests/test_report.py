@@ -196,7 +196,17 @@ def test_the_readme_shows_the_benchmark():
     """The machine and the rows of results/bench.json, as benchmarks.bench prints them."""
     lines = bench.show(read_results(RESULTS / "bench.json")).splitlines()
     assert any("1,000 digits" in line for line in lines)
-    assert set(filter(None, lines)) <= set((ROOT / "README.md").read_text(encoding="utf-8").splitlines())
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert set(filter(None, lines)) <= set(readme.splitlines())
+    content = read_results(RESULTS / "bench.json")
+    digits, ddpm, dcgan, faces = (content["rows"][name]["lines"][0] for name in ("digits", "ddpm", "dcgan", "faces"))
+    shares = [f"{line['limit']['share']:.0%}".replace("%", " %") for line in (digits, ddpm, dcgan)]
+    products = content["rows"]["profile-dcgan"]["arms"]["ours"]["convolutions and products"]["median"]
+    peaks = dcgan["limit"]["peak_flops_per_second"] / faces["limit"]["peak_flops_per_second"]
+    readme = re.sub(r"\s+", " ", readme)
+    said = "Drawing digits and training diffusion come to {} and {} of it, DCGAN's plain recipe to {}".format(*shares)
+    assert f"{said}, and {100 * products:.0f} % of its time goes into convolutions and products" in readme
+    assert f"is {peaks:.1f} times float32's here, so of its {dcgan['ratio']:.1f} times little is left" in readme
 
 
 def test_the_readme_tells_what_joint_batches_are_worth():
