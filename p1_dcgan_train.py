@@ -4,7 +4,7 @@
     python3 p1_dcgan_train.py --run-dir runs/dcgan --resume            # go on after any interruption
     python3 p1_dcgan_train.py --recipe original --run-dir runs/plain   # the homework's plain recipe
     python3 p1_dcgan_train.py --start runs/dcgan/checkpoint.pt --batch-size 64 --run-dir runs/more   # other options
-    python3 p1_dcgan_train.py --start checkpoints/p1_dcgan.safetensors --frozen-images 20000 --run-dir runs/further
+    python3 p1_dcgan_train.py --start checkpoints/p1_dcgan.safetensors --frozen-images 100000 --run-dir runs/further
 
 The run's folder fills with config.json, metrics.jsonl, log.txt, TensorBoard files, grids of fixed
 latents, the state for --resume and, at the end and at every checkpoint, `weights.safetensors`: the
