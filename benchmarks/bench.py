@@ -31,6 +31,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -710,16 +711,12 @@ def main() -> None:
             say(f"warning: the machine is busy (load {found['load']}), so these timings are not to be relied upon")
         budgets = {name: value for name, value in to_json(config).items() if name not in ("data", "only", "results")}
         content = {"machine": found, "data": described_data, "config": budgets, "rows": {}}
-        rows = content["rows"] = kept_rows(read_results(config.results), content, names)
+        rows = kept_rows(read_results(config.results), content, names)
 
-        peaks: dict[str, float] = {}
-
+        @cache
         def peak(dtype: str) -> float:
-            if dtype not in peaks:
-                options = ("--part", "peak", "--dtype", dtype, "--seconds", config.peak_seconds)
-                runs = [run_module(bench, "measure", *options)["FLOP/s"] for _ in range(config.repeats)]
-                peaks[dtype] = max(runs)
-            return peaks[dtype]
+            options = ("--part", "peak", "--dtype", dtype, "--seconds", config.peak_seconds)
+            return max(run_module(bench, "measure", *options)["FLOP/s"] for _ in range(config.repeats))
 
         for name in names:
             say(f"== {name}")
@@ -728,7 +725,7 @@ def main() -> None:
             row = make_row(here, name)
             rows[name] = finished(row, alternate(row.arms, min(config.repeats, row.repeats), say), peak)
             shutil.rmtree(here.scratch)
-            content["rows"] = rows = {name: rows[name] for name in ROWS if name in rows}
+            content["rows"] = {name: rows[name] for name in ROWS if name in rows}
             small, large = (rows.get(f"loading-{scale}") for scale in (10, 100))
             if small and large:
                 further = 90 * config.loading_images

@@ -260,7 +260,11 @@ def _start(parts: dict[str, Any], checkpoint: Path) -> int:
 
 def _start_released(networks: tuple[nn.Module, ...], weights: Path) -> int:
     """Released weights into each network; returns the images they saw."""
-    return max(int(load_weights(network, weights).get("images", 0)) for network in networks)
+    first, *others = networks
+    about = load_weights(first, weights)
+    for network in others:
+        network.load_state_dict(first.state_dict())
+    return int(about.get("images", 0))
 
 
 def _fixed_names(config: Any) -> list[str]:
