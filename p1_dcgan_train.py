@@ -4,11 +4,12 @@
     python3 p1_dcgan_train.py --run-dir runs/dcgan --resume            # go on after any interruption
     python3 p1_dcgan_train.py --recipe original --run-dir runs/plain   # the homework's plain recipe
     python3 p1_dcgan_train.py --start runs/dcgan/checkpoint.pt --batch-size 64 --run-dir runs/more   # other options
-    python3 p1_dcgan_train.py --start checkpoints/p1_dcgan.safetensors --frozen-images 100000 --run-dir runs/further
+    python3 p1_dcgan_train.py --start runs/dcgan/weights.safetensors \
+        --start-discriminator runs/dcgan/discriminator.safetensors --data OTHER_FACES --run-dir runs/other
 
 The run's folder fills with config.json, metrics.jsonl, log.txt, TensorBoard files, grids of fixed
-latents, the state for --resume and, at the end and at every checkpoint, `weights.safetensors`: the
-averaged generator that p1_inference.py reads.
+latents, the state for --resume and, at the end and at every checkpoint, `weights.safetensors`, the
+averaged generator that p1_inference.py reads, and `discriminator.safetensors`, which a training from it needs.
 
 The networks are the printed ones; what differs from the original recipe is how they are trained:
 smaller batches, losses on logits, differentiable augmentation, flips, averaged weights with re-estimated BatchNorm
@@ -20,9 +21,9 @@ FID 49.6 and face rate 92.7 % of 1,000 generated faces against 1,500 of val, whe
 (--resume --images 928000 --score-every 116000, one seed) gained little: FID against the held-out faces was 51.7 at
 455,000, then 46.6 at 580,000, 48.8 at 696,000, 43.8 at 812,000 and 47.6 at the end.
 
-A discriminator that starts anew beside released weights needs long: after --frozen-images 20000 (--batch-size 64
---joint-batches --r1-weight 0 --real-label 1 --held-out 1000, one seed) it stayed at chance, and that FID rose from 51.7
-to 52.6 at 500,000 and 58.7 at 550,000 images.
+A discriminator that starts anew beside released weights loses what they know: even with 20,000 images in which it
+learnt alone (--batch-size 64 --joint-batches --r1-weight 0 --real-label 1, one seed) it stayed at chance, and that FID
+rose from 51.7 to 52.6 at 500,000 and 58.7 at 550,000 images.
 """
 
 from dataclasses import dataclass
@@ -90,7 +91,7 @@ class Config:
     score_every: int = option(0, "images between FIDs against held-out faces, 0 = never", low=0, free=True)
     score_count: int = option(1000, "samples behind each of these FIDs", low=2, free=True)
     start: str = option("", "checkpoint.pt of another training, or released weights of its generator, to start from")
-    frozen_images: int = option(0, "images at first from which the generator does not learn yet", low=0)
+    start_discriminator: str = option("", "discriminator.safetensors that was released with --start's generator")
     seed: int = option(0, "of initial weights, order, latents and augmentation", low=0)
     device: str = option("auto", "auto, cpu, cuda, mps ...", free=True)
     precision: str = option("auto", "auto = bf16 where it is fast", choices=("auto", "bf16", "fp32"))
@@ -129,7 +130,8 @@ def main() -> None:
     optimizer_g = torch.optim.Adam(network_g.parameters(), config.learning_rate_g, (config.beta1, 0.999), fused=True)
     optimizer_d = torch.optim.Adam(network_d.parameters(), config.learning_rate_d, (config.beta1, 0.999), fused=True)
     parts = {"g": network_g, "d": network_d, "ema": ema, "optimizer_g": optimizer_g, "optimizer_d": optimizer_d}
-    first_step = run.restore(parts, config.start, released=(network_g, ema))
+    starts = (config.start, (network_g, ema)), (config.start_discriminator, (network_d,))
+    first_step = run.restore(parts, *starts)
     part.synchronize(network_g, network_d)
 
     def save(step: int) -> None:
@@ -138,7 +140,9 @@ def main() -> None:
         run.save(step, parts)
         released = with_fresh_batch_norm(ema, device)
         images = run.seen_before + step * config.batch_size
-        export_weights(run.folder / "weights.safetensors", released, method="dcgan", images=images, seed=config.seed)
+        about = {"method": "dcgan", "images": images, "seed": config.seed}
+        export_weights(run.folder / "weights.safetensors", released, **about)
+        export_weights(run.folder / "discriminator.safetensors", network_d, **about)
 
     steps = max(1, config.images // config.batch_size)
     progress = trange(first_step, steps, initial=first_step, total=steps, unit="step", disable=not part.first)
@@ -146,9 +150,7 @@ def main() -> None:
     for step in progress:
         images_seen = run.seen_before + (step + 1) * config.batch_size
         decay = min(1.0, (1 - step / steps) / max(1 - config.decay_from, 1 / steps))
-        frozen = (step + 1) * config.batch_size <= config.frozen_images  # while a new discriminator learns to judge
-        rate_g, rate_d = 0.0 if frozen else config.learning_rate_g, config.learning_rate_d
-        for optimizer, rate in ((optimizer_g, rate_g), (optimizer_d, rate_d)):
+        for optimizer, rate in ((optimizer_g, config.learning_rate_g), (optimizer_d, config.learning_rate_d)):
             optimizer.param_groups[0]["lr"] = rate * decay
         random = generator(config.seed, "step", step)
 

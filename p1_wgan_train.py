@@ -76,7 +76,7 @@ class Config:
     score_every: int = option(0, "images between FIDs against held-out faces, 0 = never", low=0, free=True)
     score_count: int = option(1000, "samples behind each of these FIDs", low=2, free=True)
     start: str = option("", "checkpoint.pt of another training, or released weights of its generator, to start from")
-    frozen_images: int = option(0, "images at first from which the generator does not learn yet", low=0)
+    start_critic: str = option("", "critic.safetensors that was released with --start's generator")
     seed: int = option(0, "of initial weights, order, latents and augmentation", low=0)
     device: str = option("auto", "auto, cpu, cuda, mps ...", free=True)
     precision: str = option("auto", "auto = bf16 where it is fast", choices=("auto", "bf16", "fp32"))
@@ -124,7 +124,7 @@ def main() -> None:
         optimizer_g = torch.optim.Adam(network_g.parameters(), config.learning_rate_g, (0.0, 0.9), fused=True)
         optimizer_c = torch.optim.Adam(critic.parameters(), config.learning_rate_c, (0.0, 0.9), fused=True)
     parts = {"g": network_g, "critic": critic, "ema": ema, "optimizer_g": optimizer_g, "optimizer_c": optimizer_c}
-    first_step = run.restore(parts, config.start, released=(network_g, ema))
+    first_step = run.restore(parts, (config.start, (network_g, ema)), (config.start_critic, (critic,)))
     part.synchronize(network_g, critic)
 
     def save(step: int) -> None:
@@ -133,7 +133,9 @@ def main() -> None:
         run.save(step, parts)
         released = with_fresh_batch_norm(ema, device)
         images = run.seen_before + step * config.batch_size
-        export_weights(run.folder / "weights.safetensors", released, method="wgan", images=images, seed=config.seed)
+        about = {"method": "wgan", "images": images, "seed": config.seed}
+        export_weights(run.folder / "weights.safetensors", released, **about)
+        export_weights(run.folder / "critic.safetensors", critic, **about)
 
     steps = max(1, config.images // config.batch_size)
     progress = trange(first_step, steps, initial=first_step, total=steps, unit="step", disable=not part.first)
@@ -141,9 +143,7 @@ def main() -> None:
     for step in progress:
         images_seen = run.seen_before + (step + 1) * config.batch_size
         decay = min(1.0, (1 - step / steps) / max(1 - config.decay_from, 1 / steps))
-        frozen = (step + 1) * config.batch_size <= config.frozen_images  # while a new critic learns to judge
-        rate_g, rate_c = 0.0 if frozen else config.learning_rate_g, config.learning_rate_c
-        for optimizer, rate in ((optimizer_g, rate_g), (optimizer_c, rate_c)):
+        for optimizer, rate in ((optimizer_g, config.learning_rate_g), (optimizer_c, config.learning_rate_c)):
             optimizer.param_groups[0]["lr"] = rate * decay
         random = generator(config.seed, "step", step)
 

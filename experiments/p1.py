@@ -6,10 +6,11 @@
     python3 -m experiments.p1 --part curve      # FID over the trainings in --run-a and --run-b, which log it
     python3 -m experiments.p1 --part figures    # interpolation, nearest training faces, failures, training as a GIF
 
-A row's score is FID (and KID) of 1,000 samples against 2,000 training faces that were held out, after
---images images; val chooses nothing.  Each part trains what is not yet trained (in --runs, killed and
-started again at will), writes results/p1_<part>.json and prints a table.  On two CPU cores with
-avx512_bf16 a training of A takes 14 to 17 minutes, one of B with three critic steps, at 25 images/s, about 43.
+A row's score is FID (and KID) of 1,000 samples against 2,000 training faces that were held out; val chooses
+nothing.  A training has as many steps, of both networks together, as --images of A need: so where a critic
+steps five times to a generator's once, it has a third of the images and takes about as long.  Each part trains
+what is not yet trained (in --runs, killed and started again at will), writes results/p1_<part>.json and prints
+a table.  On two CPU cores with avx512_bf16 a training of A takes 14 to 17 minutes, one of B about 20.
 """
 
 import json
@@ -31,6 +32,7 @@ from common.data import decode_image, list_images, load_folder, to_unit_range
 from common.gan import latents, sample_images
 from common.images import make_grid, save_gif, save_image
 from common.metrics import face_counts
+from common.run import is_released
 from experiments.runs import RESULTS, ROOT, mean_and_spread, metrics, read_results, table, train, write_results
 from models.dcgan import Generator
 
@@ -49,6 +51,7 @@ ROWS: dict[str, dict[str, tuple[object, ...]]] = {
         "  and colour": (*MOVED, "--augment", "color,translation"),
         "  joint batches": (*MOVED, "--joint-batches"),
         "  relativistic loss": (*MOVED, "--loss", "relativistic"),
+        "  joint and relativistic": (*MOVED, "--joint-batches", "--loss", "relativistic"),
         "  no BatchNorm but R1": (*MOVED, "--no-batch-norm", "--r1-weight", 0.1),
         "  relativistic with R1 and R2": (*MOVED, "--loss", "relativistic", "--r1-weight", 0.1, "--r2-weight", 0.1),
         "  batches of 16": (*MOVED, "--batch-size", 16),
@@ -78,7 +81,7 @@ class Config:
     weights_b: Path = option(Path("runs/wgan/weights.safetensors"), "generator of method B, shown if it is there")
     run_a: Path = option(Path("runs/dcgan"), "training of method A: its curve, and its sheets as a GIF")
     run_b: Path = option(Path("runs/wgan"), "training of method B: its curve, if it is there")
-    images: int = option(64_000, "length of each short training in images", low=1)
+    images: int = option(64_000, "length of a short training in images, if each network steps in turn", low=1)
     held_out: int = option(HELD_OUT, "faces held out for the scores", low=2)
     count: int = option(1000, "samples behind each score", low=2)
     seeds: int = option(1, "trainings per row", low=1, high=100)
@@ -91,6 +94,12 @@ def settings(part: str, options: tuple[object, ...]) -> dict[str, Any]:
     config = parse_config(script.Config, "", list(map(str, options)), {"original": script.ORIGINAL})
     free = {field.name for field in fields(config) if field.metadata["free"]}
     return {name: value for name, value in to_json(config).items() if name not in free | {"held_out", "seed"}}
+
+
+def row_images(images: int, trained: dict[str, Any]) -> int:
+    """Images of a training by these settings that has as many steps, of both networks together, as `images` of A."""
+    steps = 2 * images // (1 + trained.get("critic_steps", 1)) // trained["batch_size"]
+    return max(1, steps) * trained["batch_size"]
 
 
 def short_trainings(config: Config) -> dict[str, Any]:
@@ -109,10 +118,11 @@ def short_trainings(config: Config) -> dict[str, Any]:
         raise UserError(f"--only: {unknown[0]!r} is not one of {', '.join(names)}")
     for name in map(names.get, wanted or names):
         options = ROWS[config.part][name]
+        images = row_images(config.images, meant[name])
         runs = known[name]["runs"] if name in known else []
         for seed in range(len(runs), config.seeds):
-            watch = ("--held-out", config.held_out, "--score-every", config.images // 2, "--score-count", config.count)
-            fixed = ("--data", config.data, "--images", config.images, "--sample-every", max(1, config.images // 4))
+            watch = ("--held-out", config.held_out, "--score-every", images // 2, "--score-count", config.count)
+            fixed = ("--data", config.data, "--images", images, "--sample-every", max(1, images // 4))
             run_dir = config.runs / config.part / f"{name.strip(' +').replace(' ', '_')}-{seed}"
             train(f"p1_{config.part}_train.py", run_dir, *fixed, *watch, *options, "--seed", seed)
             runs.append({score: metrics(run_dir, score) for score in ("fid", "kid_x1000")})
@@ -123,21 +133,20 @@ def short_trainings(config: Config) -> dict[str, Any]:
 
 
 def summary(content: dict[str, Any]) -> list[list[str]]:
-    """The short trainings as rows: name, seeds, FID half-way and at the end, KID x 1000 at the end."""
+    """The short trainings as rows: name, seeds, images, FID half-way and at the end, KID x 1000 at the end."""
     rows = []
     for name, row in content["rows"].items():
         half, end = (mean_and_spread([run["fid"][which] for run in row["runs"]]) for which in (0, -1))
         kid, _ = mean_and_spread([run["kid_x1000"][-1] for run in row["runs"]])
         spread = f" ± {end[1]:.1f}" if len(row["runs"]) > 1 else ""
-        rows.append([name, str(len(row["runs"])), f"{half[0]:.1f}", f"{end[0]:.1f}{spread}", f"{kid:.1f}"])
+        images = f"{row_images(content['images'], row['settings']):,}"
+        rows.append([name, str(len(row["runs"])), images, f"{half[0]:.1f}", f"{end[0]:.1f}{spread}", f"{kid:.1f}"])
     return rows
 
 
 def show(content: dict[str, Any]) -> str:
     """The short trainings as a Markdown table."""
-    images = content["images"]
-    header = ["training", "seeds", f"FID at {images // 2:,}", f"FID at {images:,}", "KID x 1000"]
-    return table(header, summary(content))
+    return table(["training", "seeds", "images", "FID half-way", "FID at the end", "KID x 1000"], summary(content))
 
 
 def imagenet_batch(images: Tensor, indices: Tensor, device: torch.device) -> Tensor:
@@ -175,7 +184,7 @@ def stages(run_dir: Path) -> list[Path]:
         start = json.loads((run_dir / "config.json").read_text(encoding="utf-8")).get("start")
     except OSError as error:
         raise UserError(f"{run_dir} is not the folder of a training: {error.strerror} (config.json)") from None
-    went_on = start and not start.endswith(".safetensors")  # released weights have no log
+    went_on = start and not is_released(start)
     return [*(stages(Path(start).parent) if went_on else []), run_dir]
 
 

@@ -181,8 +181,6 @@ def face_numbers(results: dict[str, Any]) -> dict[str, Any]:
         best = min(fids, key=fids.get)
         found[part] = {
             "rows": [[row[0], *row[2:]] for row in p1.summary(content)],
-            "images": f"{content['images']:,}",
-            "half": f"{content['images'] // 2:,}",
             "seeds": str(min(len(row["runs"]) for row in content["rows"].values())),
             "steepest": name,
             "change": f"{abs(change):.1f}",

@@ -82,8 +82,11 @@ def fabricate(folder: Path, points: int = 1000) -> None:
 
     for part in ("dcgan", "wgan"):
         rows = {
-            name: {"settings": {}, "runs": [{"fid": [near(150, 200), near(70, 140)], "kid_x1000": [near(90, 99)] * 2}]}
-            for name in p1.ROWS[part]
+            name: {
+                "settings": p1.settings(part, options),
+                "runs": [{"fid": [near(150, 200), near(70, 140)], "kid_x1000": [near(90, 99)] * 2}],
+            }
+            for name, options in p1.ROWS[part].items()
         }
         write_results(folder / f"p1_{part}.json", {"images": 64_000, "rows": rows})
     steps = range(50)

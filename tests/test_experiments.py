@@ -175,6 +175,20 @@ def test_rows_of_faces():
         assert all(one not in trained[:place] for place, one in enumerate(trained))
 
 
+def test_short_trainings_take_as_many_steps_of_both_networks():
+    batch, images = 64, 64_000
+    steps = {}
+    for part, rows in p1.ROWS.items():
+        for name, options in rows.items():
+            trained = p1.settings(part, options)
+            each = 1 + trained.get("critic_steps", 1)
+            count, rest = divmod(p1.row_images(images, trained), trained["batch_size"])
+            steps[part, name] = count * each * trained["batch_size"] / batch
+            assert rest == 0
+    assert steps["dcgan", "original"] == steps["dcgan", "  batches of 16"] == 2000
+    assert all(2000 - 6 < count <= 2000 for count in steps.values())
+
+
 def test_short_trainings_of_faces(experiment, builtin, tmp_path):
     arguments = ("--data", builtin / "face" / "train", "--runs", tmp_path / "runs", "--results", tmp_path)
     arguments += ("--images", 64, "--held-out", 3, "--count", 3, "--only", "original")
@@ -183,7 +197,8 @@ def test_short_trainings_of_faces(experiment, builtin, tmp_path):
     content = json.loads((tmp_path / "p1_dcgan.json").read_text())
     row = content["rows"]["original"]
     assert row["settings"]["recipe"] == "original" and row["settings"]["batch_size"] == 64
-    assert len(row["runs"][0]["fid"]) == 1 and f"| original | 1 | {row['runs'][0]['fid'][0]:.1f} |" in result.stdout
+    (fid,) = row["runs"][0]["fid"]
+    assert f"| original | 1 | 64 | {fid:.1f} |" in result.stdout
 
     older = {name: value for name, value in row["settings"].items() if name != "loss"}  # an option that came later
     content["rows"]["original"] = {"settings": older, "runs": row["runs"]}

@@ -70,7 +70,7 @@ METRICS = {
     },
     "target": {"loss", "val_accuracy"},
 }
-FROZEN = ("--frozen-images", 4 * STEPS)
+JUDGES = {"dcgan": "discriminator", "wgan": "critic", "clip": "critic"}
 IMAGES = {name: 8 if name in ("ddpm", "source", "dann", "target") else 4 for name in TRAININGS}
 
 
@@ -124,7 +124,8 @@ def tensors(state: object, path: str = "") -> dict[str, object]:
 
 def assert_same(first: Path, second: Path) -> None:
     """Two runs ended in the same state to the last bit: checkpoint, released weights, metrics but the speed."""
-    assert (first / "weights.safetensors").read_bytes() == (second / "weights.safetensors").read_bytes()
+    for weights in first.glob("*.safetensors"):
+        assert weights.read_bytes() == (second / weights.name).read_bytes(), weights.name
     states = [
         tensors(torch.load(run / "checkpoint.pt", weights_only=True)) | load_file(run / "weights.safetensors")
         for run in (first, second)
@@ -157,7 +158,8 @@ def scratch(tmp_path):
 def test_run_folder(name, whole):
     run, images = whole(name), IMAGES[name]
     expected = ["checkpoint.pt", "config.json", "lock", "log.txt", "metrics.jsonl", "samples", "tensorboard"]
-    assert sorted(path.name for path in run.iterdir()) == [*expected, "weights.safetensors"]
+    judge = [f"{JUDGES[name]}.safetensors"] if name in JUDGES else []
+    assert sorted(path.name for path in run.iterdir()) == sorted([*expected, *judge, "weights.safetensors"])
     sheets = sorted((run / "samples").iterdir())
     assert [path.name for path in sheets] == [f"{images * step:09d}.png" for step in (3, 6)]
     for sheet in sheets:
@@ -338,32 +340,35 @@ def released(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
         return {name: file.get_tensor(name) for name in names}, about
 
 
-@pytest.mark.parametrize(
-    ("name", "still"), [("ddpm", ("--learning-rate", 0)), ("dcgan", FROZEN), ("clip", FROZEN), ("wgan", FROZEN)]
-)
-def test_released_weights_are_trained_on(name, still, start, whole, scratch):
-    """What does not learn yet stays, but for BatchNorm's statistics; the images before are counted."""
-    before = whole(name) / "weights.safetensors"
-    finish(start(name, scratch / "run", "--start", before, *still))
-    (kept, about_kept), (found, about) = released(before), released(scratch / "run" / "weights.safetensors")
+STILL = {"ddpm": ("--learning-rate", 0), "dcgan": ("--learning-rate-g", 0, "--learning-rate-d", 0)}
+STILL["wgan"] = ("--learning-rate-g", 0, "--learning-rate-c", 0)
+
+
+@pytest.mark.parametrize("name", STILL)
+def test_released_weights_are_trained_on(name, start, whole, scratch):
+    """What does not learn stays, but for BatchNorm's statistics; the images before are counted."""
+    files = {"--start": "weights.safetensors"}
+    if name in JUDGES:
+        files[f"--start-{JUDGES[name]}"] = f"{JUDGES[name]}.safetensors"
+    options = [item for option, file in files.items() for item in (option, whole(name) / file)]
+    finish(start(name, scratch / "run", *options, *STILL[name]))
     seen = [line["images"] for line in metrics(whole(name))]
     assert [line["images"] for line in metrics(scratch / "run")] == [seen[-1] + images for images in seen]
-    assert [int(notes["images"]) for notes in (about_kept, about)] == [seen[-1], 2 * seen[-1]]
-    assert kept.keys() == found.keys() and all(torch.equal(kept[key], found[key]) for key in kept)
+    for file in files.values():
+        (kept, about_kept), (found, about) = released(whole(name) / file), released(scratch / "run" / file)
+        assert [int(notes["images"]) for notes in (about_kept, about)] == [seen[-1], 2 * seen[-1]]
+        assert kept.keys() == found.keys() and all(torch.equal(kept[key], found[key]) for key in kept)
 
 
-def test_the_generator_learns_after_the_frozen_images(start, whole, scratch):
-    """Stopped and continued as well: what the whole training froze, its second part does not freeze again."""
-    options = ("--start", whole("dcgan") / "weights.safetensors", "--frozen-images", 8)
-    finish(start("dcgan", scratch / "whole", *options))
-    rates = [line["learning_rate"] for line in metrics(scratch / "whole") if "learning_rate" in line]
-    assert rates[:2] == [0, 0] and all(rate > 0 for rate in rates[2:]) and len(rates) == STEPS
-    finish(start("dcgan", scratch / "parts", *options, "--images", 4))
-    state = torch.load(scratch / "parts" / "checkpoint.pt", weights_only=True)
-    rates = [state[f"optimizer_{network}"]["param_groups"][0]["lr"] for network in "gd"]
-    assert rates == [0, 2e-4]  # the discriminator learns from the first step
-    finish(start("dcgan", scratch / "parts", *options, "--resume"))
-    assert_same(scratch / "parts", scratch / "whole")
+@pytest.mark.parametrize("name", ("dcgan", "wgan"))
+def test_a_released_judge_alone_is_refused(name, start, whole, scratch):
+    judge = whole(name) / f"{JUDGES[name]}.safetensors"
+    for options in ((), ("--start", whole(name) / "checkpoint.pt")):
+        reason = refusal(start(name, scratch / "run", f"--start-{JUDGES[name]}", judge, *options))
+        assert f"{judge} goes with released weights, so --start must name these" in reason
+    generator = whole(name) / "weights.safetensors"
+    reason = refusal(start(name, scratch / "run", f"--start-{JUDGES[name]}", generator, "--start", generator))
+    assert f"{generator} holds another network than {JUDGES[name].capitalize()}" in reason
 
 
 def test_a_start_that_is_refused_leaves_its_folder_free(start, whole, scratch):
