@@ -191,12 +191,13 @@ def stages(run_dir: Path) -> list[Path]:
 def curve(run_dir: Path) -> dict[str, Any]:
     """What a training logged of its samples and of overfitting, each as [images seen, value] pairs, stages joined.
 
-    Raises UserError if no FID was logged.
+    `trained_images` are those of its weights.  Raises UserError if no FID was logged.
     """
     texts = [(stage / "metrics.jsonl").read_text(encoding="utf-8") for stage in stages(run_dir)]
     settings = json.loads((run_dir / "config.json").read_text(encoding="utf-8"))
     lines = [json.loads(line) for text in texts for line in text.splitlines()]
     content: dict[str, Any] = {name: settings[name] for name in ("held_out", "score_count", "batch_size")}
+    content["trained_images"] = int(load_weights(Generator(), run_dir / "weights.safetensors")["images"])
     for shown, name in (
         ("fid", "fid"),
         ("kid_x1000", "kid_x1000"),

@@ -48,7 +48,17 @@ MADE_BY = {
     **{f"p3_hardest_{target}.png": "python3 -m experiments.p3 --part hardest" for target in TARGETS},
 }
 MILD = 1.0  # guidance scale between none and the default
-WITHOUT = {"seed", "precision", "start", "held_out", "oracle", "method", "recipe"}  # options that no table lists
+WITHOUT = {
+    "seed",
+    "precision",
+    "start",
+    "start_discriminator",
+    "start_critic",
+    "held_out",
+    "oracle",
+    "method",
+    "recipe",
+}  # options that no table lists
 
 
 class Measured(dict[str, Any]):
@@ -88,8 +98,13 @@ def refuse_stale(results: dict[str, Any]) -> None:
             raise UserError(
                 f"headline.json is of other weights than {name}.safetensors, run: {MADE_BY['headline.json']}"
             )
-    for file, network in (("p1_figures", "p1_dcgan"), ("p2_tradeoff", "p2_ddpm")):
-        if int(results[file]["trained_images"]) != results["headline"]["checkpoints"][network]["trained_images"]:
+    trained = {name: notes["trained_images"] for name, notes in results["headline"]["checkpoints"].items()}
+    for file, found, network in (
+        ("p1_figures", results["p1_figures"], "p1_dcgan"),
+        ("p1_curve", results["p1_curve"]["dcgan"], "p1_dcgan"),
+        ("p2_tradeoff", results["p2_tradeoff"], "p2_ddpm"),
+    ):
+        if int(found["trained_images"]) != trained[network]:
             raise UserError(
                 f"{file}.json is of other weights than {network}.safetensors, run: {MADE_BY[file + '.json']}"
             )

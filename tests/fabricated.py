@@ -93,9 +93,10 @@ def fabricate(folder: Path, points: int = 1000) -> None:
     logged = {name: [near(-1, 1) for _ in steps] for name in ("logit_real", "logit_fake", "loss_g")}
     accuracies = {"tanh range": [near(0.7, 0.9) for _ in steps], "imagenet": [min(1, 0.6 + i / 50) for i in steps]}
     write_results(folder / "p1_lesson.json", {name: logged | {"accuracy_d": a} for name, a in accuracies.items()})
+    trained = {"dcgan": content["checkpoints"]["p1_dcgan"]["trained_images"], "wgan": 600_000}
     images = [25_000 * (i + 1) for i in range(20)]
     curves = {
-        name: {"held_out": 1000, "score_count": 1000, "batch_size": 64}
+        name: {"held_out": 1000, "score_count": 1000, "batch_size": 64, "trained_images": trained[name]}
         | {"fid": [[i, 60 + 3e6 / i + near(0, 5)] for i in images], "kid_x1000": [[i, near(40, 60)] for i in images]}
         | {"train": [[i, near(1, 2)] for i in images], "held_out_faces": [[i, near(-1, 1)] for i in images]}
         for name in ("dcgan", "wgan")

@@ -1,6 +1,7 @@
 """The experiments' commands with tiny budgets: trainings are done once, results become files and tables."""
 
 import json
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -209,9 +210,11 @@ def test_short_trainings_of_faces(experiment, builtin, tmp_path):
     assert json.loads((tmp_path / "p1_dcgan.json").read_text())["rows"]["original"] == row
     found = p1.curve(run)
     assert found["fid"] == [[64, row["runs"][0]["fid"][0]]] and found["held_out"] == 3
+    assert found["trained_images"] == 64
     assert [images for images, _ in found["train"]] == [images for images, _ in found["held_out_faces"]]
     later = tmp_path / "later"
     later.mkdir()
+    shutil.copy(run / "weights.safetensors", later)
     (later / "config.json").write_text((run / "config.json").read_text().replace('"start": ""', f'"start": "{run}/x"'))
     (later / "metrics.jsonl").write_text('{"step": 1, "images": 128, "fid": 5.0}\n')
     assert p1.stages(later) == [run, later] and p1.curve(later)["fid"] == [*found["fid"], [128, 5.0]]

@@ -104,6 +104,7 @@ def test_the_report_is_built(monkeypatch, capsys, results):
         ("headline.json", lambda content: content.pop("faces_b"), "lacks 'faces_b', run: python3 p1_wgan_train.py"),
         ("headline.json", lambda content: content["checkpoints"]["p2_ddpm"].update(sha256="0"), "is of other weights"),
         ("p2_tradeoff.json", lambda content: content.update(trained_images="1"), "is of other weights"),
+        ("p1_curve.json", lambda content: content["dcgan"].update(trained_images=1), "is of other weights"),
         ("p3_hardest.json", lambda content: content["usps"].update(wrong=1), "are of other weights"),
         ("p2_tradeoff.json", lambda content: content["rows"].pop(), "lacks the row"),
         ("p1_lesson.json", lambda content: content["imagenet"].update(accuracy_d=[]), "lacks 'imagenet > accuracy_d'"),
