@@ -65,6 +65,7 @@ ROWS: dict[str, dict[str, tuple[object, ...]]] = {
         "+ flips and translation": ("--critic-steps", 5),
         "  3 critic steps": ("--critic-steps", 3),
         "  1 critic step": ("--critic-steps", 1),
+        "  1 and joint batches": ("--critic-steps", 1, "--joint-batches"),
         "  1 and no BatchNorm": ("--critic-steps", 1, "--no-batch-norm"),
     },
 }
