@@ -20,10 +20,6 @@ twice that with --score-every.  After 455,000 images (--images 455008 --held-out
 FID 49.6 and face rate 92.7 % of 1,000 generated faces against 1,500 of val, where 1,000 real ones have 16.9.  Going on
 (--resume --images 928000 --score-every 116000, one seed) gained little: FID against the held-out faces was 51.7 at
 455,000, then 46.6 at 580,000, 48.8 at 696,000, 43.8 at 812,000 and 47.6 at the end.
-
-A discriminator that starts anew beside released weights loses what they know: even with 20,000 images in which it
-learnt alone (--batch-size 64 --joint-batches --r1-weight 0 --real-label 1, one seed) it stayed at chance, and that FID
-rose from 51.7 to 52.6 at 500,000 and 58.7 at 550,000 images.
 """
 
 from dataclasses import dataclass
@@ -130,8 +126,7 @@ def main() -> None:
     optimizer_g = torch.optim.Adam(network_g.parameters(), config.learning_rate_g, (config.beta1, 0.999), fused=True)
     optimizer_d = torch.optim.Adam(network_d.parameters(), config.learning_rate_d, (config.beta1, 0.999), fused=True)
     parts = {"g": network_g, "d": network_d, "ema": ema, "optimizer_g": optimizer_g, "optimizer_d": optimizer_d}
-    starts = (config.start, (network_g, ema)), (config.start_discriminator, (network_d,))
-    first_step = run.restore(parts, *starts)
+    first_step = run.restore(parts, config.start, (network_g, ema), config.start_discriminator, (network_d,))
     part.synchronize(network_g, network_d)
 
     def save(step: int) -> None:

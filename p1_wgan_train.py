@@ -124,7 +124,7 @@ def main() -> None:
         optimizer_g = torch.optim.Adam(network_g.parameters(), config.learning_rate_g, (0.0, 0.9), fused=True)
         optimizer_c = torch.optim.Adam(critic.parameters(), config.learning_rate_c, (0.0, 0.9), fused=True)
     parts = {"g": network_g, "critic": critic, "ema": ema, "optimizer_g": optimizer_g, "optimizer_c": optimizer_c}
-    first_step = run.restore(parts, (config.start, (network_g, ema)), (config.start_critic, (critic,)))
+    first_step = run.restore(parts, config.start, (network_g, ema), config.start_critic, (critic,))
     part.synchronize(network_g, critic)
 
     def save(step: int) -> None:

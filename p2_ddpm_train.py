@@ -75,7 +75,7 @@ def main() -> None:
     ema = make_ema(ddpm.nn_model)
     optimizer = torch.optim.Adam(ddpm.parameters(), config.learning_rate)
     parts = {"network": ddpm, "ema": ema, "optimizer": optimizer}
-    first_step = run.restore(parts, (config.start, (ddpm.nn_model, ema)))
+    first_step = run.restore(parts, config.start, released=(ddpm.nn_model, ema))
     part.synchronize(ddpm)
 
     def save(step: int) -> None:

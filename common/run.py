@@ -184,25 +184,34 @@ class Run:
         """Whether the step that ended at `images` seen passed a multiple of `every`."""
         return images // every > (images - self.batch_size) // every
 
-    def restore(self, parts: dict[str, Any], *starts: tuple[str, tuple[nn.Module, ...]]) -> int:
+    def restore(
+        self,
+        parts: dict[str, Any],
+        start: str = "",
+        released: tuple[nn.Module, ...] = (),
+        start_judge: str = "",
+        judge: tuple[nn.Module, ...] = (),
+    ) -> int:
         """Load the checkpoint into networks and optimizers; returns the step to continue at, 0 for a new run.
 
-        A new run begins with what another training left, if the first of `starts`, pairs of a file's name and networks,
-        names it, and `seen_before` becomes its images: with the networks and optimizers of its checkpoint, of which
-        the optimizers keep this run's options (learning rates, betas), or with released weights (*.safetensors), which
-        go into each of the networks beside the name.  Other pairs, if they name a file, are weights that were released
-        with those.  A run that continues does not read these files again.
+        A new run begins, if `start` is given, with what another training left, and `seen_before` becomes its images:
+        with the networks and optimizers of its checkpoint, of which the optimizers keep this run's options (learning
+        rates, betas), or with its released weights (*.safetensors), which go into each of `released`.  Beside such
+        weights of a GAN's generator those of `start_judge` go into `judge`.  A run that continues reads neither again.
         """
         if self.state:
             _fill(parts, self.state, self.checkpoint)
             return self.state["step"]
-        given = [(Path(file), networks) for file, networks in starts if file]
-        if given and not is_released(starts[0][0]) and given[-1][0] != Path(starts[0][0]):
-            raise UserError(f"{given[-1][0]} goes with released weights, so --start must name these (*.safetensors)")
-        for file, networks in reversed(given):
-            self.seen_before = _start_released(networks, file) if is_released(file) else _start(parts, file)
-            self.note(f"with what {file} holds, after {self.seen_before} images")
-        self._logged_images += self.seen_before
+        if start_judge and not is_released(start):
+            raise UserError(f"{start_judge} goes with released weights, so --start must name these (*.safetensors)")
+        if start:
+            seen = _start_released(released, Path(start)) if is_released(start) else _start(parts, Path(start))
+            self.seen_before = seen
+            self._logged_images += seen
+            self.note(f"with what {start} holds, after {seen} images")
+        if start_judge:
+            _start_released(judge, Path(start_judge))
+            self.note(f"with what {start_judge} holds")
         return 0
 
     def save(self, step: int, parts: dict[str, Any]) -> None:
@@ -261,9 +270,9 @@ def _start(parts: dict[str, Any], checkpoint: Path) -> int:
     return state.get("seen_before", 0) + state["step"] * state["fixed"]["batch_size"]
 
 
-def is_released(file: str | Path) -> bool:
+def is_released(file: str) -> bool:
     """Whether a file's name is that of released weights, which have no optimizer and no log beside them."""
-    return Path(file).suffix == ".safetensors"
+    return file.endswith(".safetensors")
 
 
 def _start_released(networks: tuple[nn.Module, ...], weights: Path) -> int:

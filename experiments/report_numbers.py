@@ -48,6 +48,7 @@ MADE_BY = {
     **{f"p3_hardest_{target}.png": "python3 -m experiments.p3 --part hardest" for target in TARGETS},
 }
 MILD = 1.0  # guidance scale between none and the default
+# Options that no table lists.
 WITHOUT = {
     "seed",
     "precision",
@@ -58,7 +59,7 @@ WITHOUT = {
     "oracle",
     "method",
     "recipe",
-}  # options that no table lists
+}
 
 
 class Measured(dict[str, Any]):
