@@ -102,7 +102,6 @@ def refuse_stale(results: dict[str, Any]) -> None:
     trained = {name: notes["trained_images"] for name, notes in results["headline"]["checkpoints"].items()}
     for file, found, network in (
         ("p1_figures", results["p1_figures"], "p1_dcgan"),
-        ("p1_curve", results["p1_curve"]["dcgan"], "p1_dcgan"),
         ("p2_tradeoff", results["p2_tradeoff"], "p2_ddpm"),
     ):
         if int(found["trained_images"]) != trained[network]:
@@ -224,6 +223,7 @@ def face_numbers(results: dict[str, Any]) -> dict[str, Any]:
             "last": f"{fids[-1][1]:.1f}",
             "last_at": f"{fids[-1][0]:,}",
             "gap": f"{seen - unseen:.1f}",
+            "images": f"{results['p1_curve'][name]['trained_images']:,}",
         }
     drawn = {name: results["p1_figures"][name] for name in ("faces", "missed", "shown")}
     found |= {f"figures_{name}": f"{value:,}" for name, value in drawn.items()}
