@@ -67,6 +67,7 @@ ROWS: dict[str, dict[str, tuple[object, ...]]] = {
         "  3 critic steps": ("--critic-steps", 3),
         "  1 critic step": ("--critic-steps", 1),
         "  1 and joint batches": ("--critic-steps", 1, "--joint-batches"),
+        "  1 and joint and a faster generator": ("--critic-steps", 1, "--joint-batches", "--learning-rate-g", 2e-4),
         "  1 and no BatchNorm": ("--critic-steps", 1, "--no-batch-norm"),
     },
 }
