@@ -41,6 +41,7 @@ CPU = torch.device("cpu")
 PLAIN = ("--recipe", "original")
 AVERAGED = (*PLAIN, "--ema-half-life", 10_000)
 MOVED = (*AVERAGED, "--flips", "--augment", "translation")
+JOINT = ("--critic-steps", 1, "--joint-batches")
 HELD_OUT = 2000
 SCRIPTS = {"dcgan": p1_dcgan_train, "wgan": p1_wgan_train}
 ROWS: dict[str, dict[str, tuple[object, ...]]] = {
@@ -66,8 +67,9 @@ ROWS: dict[str, dict[str, tuple[object, ...]]] = {
         "+ flips and translation": ("--critic-steps", 5),
         "  3 critic steps": ("--critic-steps", 3),
         "  1 critic step": ("--critic-steps", 1),
-        "  1 and joint batches": ("--critic-steps", 1, "--joint-batches"),
-        "  1 and joint and a faster generator": ("--critic-steps", 1, "--joint-batches", "--learning-rate-g", 2e-4),
+        "  1 and joint batches": JOINT,
+        "  1 and joint and G at 2e-4": (*JOINT, "--learning-rate-g", 2e-4),
+        "  1 and joint and both at 4e-4": (*JOINT, "--learning-rate-g", 4e-4, "--learning-rate-c", 4e-4),
         "  1 and no BatchNorm": ("--critic-steps", 1, "--no-batch-norm"),
     },
 }
