@@ -116,7 +116,7 @@ class Training(NamedTuple):
 TRAININGS = {
     # The released DCGAN's penalty is due every 16 steps, so nothing shorter is its speed.
     "dcgan": Training("DCGAN training", "p1_dcgan_train.py", "plain_p1", 64, 4, 2, 6, (16, 16, 2), 16),
-    "wgan": Training("WGAN training", "p1_wgan_train.py", "plain_p1", 64, 1, 3, 3, (64, 1, 3)),
+    "wgan": Training("WGAN training", "p1_wgan_train.py", "plain_p1", 64, 1, 3, 3, (64, 3, 3)),
     "ddpm": Training("diffusion training", "p2_ddpm_train.py", "plain_p2", 128, 2, 2, 3, None),
     "dann": Training("DANN training", "p3_dann_train.py", "plain_p3", 128, 20, 3, 60, (128, 20, 3)),
 }

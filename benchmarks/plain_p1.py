@@ -18,7 +18,7 @@ from common.config import option, parse_config, run_script
 from common.data import list_images
 from models.dcgan import LATENT_SIZE, Critic, Discriminator, Generator, initialize_weights
 
-CRITIC_STEPS = 3  # as many as ours, so that an image is as much work
+CRITIC_STEPS = 5  # as many as ours, so that an image is as much work
 
 
 @dataclass(frozen=True)

@@ -212,12 +212,16 @@ def test_the_readme_shows_the_benchmark():
 
 
 def test_the_readme_tells_what_joint_batches_are_worth():
-    content = read_results(RESULTS / "p1_dcgan.json")
-    runs = {name.strip(" +"): row["runs"] for name, row in content["rows"].items()}
-    with_them, without = (runs[name][0]["fid"][-1] for name in ("joint batches", "translation"))
+    found = {}
+    for part in ("dcgan", "wgan"):
+        content = read_results(RESULTS / f"p1_{part}.json")
+        found |= {name.strip(" +"): f"{row['runs'][0]['fid'][-1]:.1f}" for name, row in content["rows"].items()}
     readme = re.sub(r"\s+", " ", (ROOT / "README.md").read_text(encoding="utf-8"))
-    said = f"is {with_them:.1f} with it and {without:.1f} without."
-    assert said in readme and f"After {content['images']:,} images in batches of 64" in readme
+    assert f"After {content['images']:,} images in batches of 64" in readme
+    said = f"is {found['joint batches']} with it and {found['translation']} without; of the WGAN with one critic step"
+    said += f" (`--part wgan`) {found['1 and joint batches']} and {found['1 critic step']}. "
+    said += f"With joint batches its generator can learn as fast as its critic: {found['1 and joint and G at 2e-4']}."
+    assert said in readme
 
 
 def test_the_readme_tells_what_guidance_does():
