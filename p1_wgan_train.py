@@ -12,7 +12,7 @@ gradient penalty with Adam (Gulrajani et al. 2017).  BatchNorm makes a score dep
 penalty per image is only meaningful with fixed statistics: it is evaluated in eval mode, with the averages of joint
 batches (real and generated images together, judge_both).  `--no-batch-norm` is another critic, without it.
 
-Expect, on two CPU cores with avx512_bf16: 57 generated images/s, 2.9 hours for the default length, 1.2 GB of memory.
+Expect, on two CPU cores with avx512_bf16: 56 generated images/s, 3 hours for the default length, 1.2 GB of memory.
 """
 
 from dataclasses import dataclass

@@ -89,7 +89,7 @@ def test_the_report_is_built(monkeypatch, capsys, results):
     change(results / "headline.json", lambda content: content["faces"].update(fid=123.44))
     change(results / "p1_curve.json", lambda content: content["dcgan"].update(trained_images=7_654))
     assert build(monkeypatch, capsys, results, figures=False)[0] == 0
-    for found in ("FID 123.4", "it stands at 7,654 images"):
+    for found in ("FID 123.4", "which have seen 7,654 (A)"):
         assert found in text_of(pdf) and found not in text
 
 
