@@ -68,8 +68,9 @@ ROWS: dict[str, dict[str, tuple[object, ...]]] = {
         "  3 critic steps": (*APART, "--critic-steps", 3),
         "  1 critic step": APART,
         "  1 and joint batches": PENALTY,
-        "  1 and joint and G at 2e-4": (*PENALTY, "--learning-rate-g", 2e-4),
-        "  1 and joint and both at 4e-4": (*PENALTY, "--learning-rate-g", 4e-4, "--learning-rate-c", 4e-4),
+        "  1 and joint at 2e-4 and 2e-4": (*PENALTY, "--learning-rate-g", 2e-4),
+        "  1 and joint at 2e-4 and 4e-4": (*PENALTY, "--learning-rate-g", 2e-4, "--learning-rate-c", 4e-4),
+        "  1 and joint at 4e-4 and 4e-4": (*PENALTY, "--learning-rate-g", 4e-4, "--learning-rate-c", 4e-4),
         "  1 and no BatchNorm": (*APART, "--no-batch-norm"),
     },
 }
