@@ -40,6 +40,7 @@ CPU = torch.device("cpu")
 PLAIN = ("--recipe", "original")
 AVERAGED = (*PLAIN, "--ema-half-life", 10_000)
 MOVED = (*AVERAGED, "--flips", "--augment", "translation")
+PAIRED = (*MOVED, "--joint-batches", "--loss", "relativistic")
 PENALTY = ("--learning-rate-g", 1e-4, "--learning-rate-c", 2e-4, "--decay-from", 0.7, "--ema-half-life", 10_000)
 APART = (*PENALTY, "--no-joint-batches")
 HELD_OUT = 2000
@@ -53,7 +54,9 @@ ROWS: dict[str, dict[str, tuple[object, ...]]] = {
         "  and colour": (*MOVED, "--augment", "color,translation"),
         "  joint batches": (*MOVED, "--joint-batches"),
         "  relativistic loss": (*MOVED, "--loss", "relativistic"),
-        "  joint and relativistic": (*MOVED, "--joint-batches", "--loss", "relativistic"),
+        "  joint and relativistic": PAIRED,
+        "  these two without translation": (*PAIRED, "--augment", "none"),
+        "  these two and G at 4e-4": (*PAIRED, "--learning-rate-g", 4e-4),
         "  no BatchNorm but R1": (*MOVED, "--no-batch-norm", "--r1-weight", 0.1),
         "  relativistic with R1 and R2": (*MOVED, "--loss", "relativistic", "--r1-weight", 0.1, "--r2-weight", 0.1),
         "  batches of 16": (*MOVED, "--batch-size", 16),

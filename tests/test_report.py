@@ -222,6 +222,8 @@ def test_the_readme_tells_what_joint_batches_are_worth():
     said += f" (`--part wgan`) {found['1 and joint batches']} and {found['1 critic step']}. "
     said += "With joint batches its generator can learn as fast as its critic: "
     assert f"{said}{found['1 and joint at 2e-4 and 2e-4']}." in readme
+    both = found["joint and relativistic"], found["these two without translation"]
+    assert "`--loss relativistic` FID is {} with it and {} without".format(*both) in readme
 
 
 def test_the_readme_tells_what_guidance_does():
