@@ -13,8 +13,8 @@ penalty per image is only meaningful with fixed statistics: it is evaluated in e
 batches (real and generated images together, judge_both).  `--no-batch-norm` is another critic, without it.
 
 One critic step is enough where the critic learns twice as fast as the generator (two time scales, Heusel et al. 2017,
-arXiv:1706.08500).  Faster is not stable: with both rates at 4e-4 the sheets are the best of all after 32,000 images,
-but after 75,000 the critic's mean distance was below zero for good, and after 100,000 there was no face any more.
+arXiv:1706.08500).  Faster is not stable: with both rates at 4e-4 faces were clear after 75,000 images, one seed; then
+the critic's distance fell below zero and stayed there, and after 100,000 no face was left.
 
 Expect, on two CPU cores with avx512_bf16: 56 generated images/s, 3 hours for the default length, 1.2 GB of memory.
 """
