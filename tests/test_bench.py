@@ -13,6 +13,7 @@ from torch import nn
 import common.digits
 import common.gan
 import common.run
+import p1_wgan_train
 from benchmarks import bench, measure, plain, plain_p1, plain_p2, plain_p3
 from benchmarks.measure import count_flops, matrix_peak
 from benchmarks.plain_fid import frechet_distance as plain_frechet_distance
@@ -201,6 +202,10 @@ def test_released_recipes_are_measured_over_whole_periods():
     assert (
         f"r1_every: int = option({bench.TRAININGS['dcgan'].every}, " in (bench.ROOT / "p1_dcgan_train.py").read_text()
     )
+
+
+def test_the_plain_critic_steps_as_often_as_the_original_recipe():
+    assert p1_wgan_train.ORIGINAL["critic_steps"] == plain_p1.CRITIC_STEPS
 
 
 def test_a_profile_knows_what_the_time_goes_into():
