@@ -120,7 +120,14 @@ def short_trainings(config: Config) -> dict[str, Any]:
     meant = {name: settings(config.part, options) for name, options in ROWS[config.part].items()}
     # An option that a row does not name is younger than it: by its default a training is what it was without.
     defaults = settings(config.part, ())
-    known = {name: row for name, row in known.items() if defaults | row["settings"] == meant.get(name)}
+    kept = {
+        name: {"settings": meant[name], "runs": row["runs"]}
+        for name, row in known.items()
+        if defaults | row["settings"] == meant.get(name)
+    }
+    if forgotten := [name.strip(" +") for name in known if name not in kept]:
+        print(f"{file}: forgets {', '.join(forgotten)}: no longer rows, or by other settings", file=sys.stderr)
+    known = kept
     wanted = [name.strip(" +") for name in config.only.split(",") if name.strip(" +")]
     names = {name.strip(" +"): name for name in ROWS[config.part]}
     if unknown := [name for name in wanted if name not in names]:

@@ -202,12 +202,13 @@ def test_short_trainings_of_faces(experiment, builtin, tmp_path):
     assert f"| original | 1 | 64 | {fid:.1f} |" in result.stdout
 
     older = {name: value for name, value in row["settings"].items() if name != "loss"}  # an option that came later
-    content["rows"]["original"] = {"settings": older, "runs": row["runs"]}
+    content["rows"] = {"original": {"settings": older, "runs": row["runs"]}, "  of old": row}
     (tmp_path / "p1_dcgan.json").write_text(json.dumps(content))
     run = (tmp_path / "runs" / "dcgan" / "original-0").rename(tmp_path / "run")
     again = experiment("p1", "--part", "dcgan", *arguments)
     assert again.stdout == result.stdout and not any((tmp_path / "runs" / "dcgan").iterdir()), "measured once"
-    assert json.loads((tmp_path / "p1_dcgan.json").read_text())["rows"]["original"] == row
+    assert json.loads((tmp_path / "p1_dcgan.json").read_text())["rows"] == {"original": row}
+    assert "forgets of old:" in again.stderr and "forgets" not in result.stderr
     found = p1.curve(run)
     assert found["fid"] == [[64, row["runs"][0]["fid"][0]]] and found["held_out"] == 3
     assert found["trained_images"] == 64
