@@ -18,15 +18,17 @@ matplotlib.use("svg")
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 
 from common.config import UserError, option, parse_config, run_script
 from common.data import NUM_CLASSES
-from experiments.runs import RESULTS, ROOT, mean_and_spread, read_results
+from experiments.runs import METHODS, RESULTS, ROOT, mean_and_spread, read_results
 
 BLUE, ORANGE, GREEN, PURPLE, RED, BLACK = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#000000"
 DOMAINS = {0: ("MNIST-M", BLUE), 1: ("target", ORANGE)}
 STYLE = {"svg.hashsalt": "dlcv-hw2", "font.size": 8, "axes.spines.top": False, "axes.spines.right": False}
-METHODS = {"dcgan": ("A, DCGAN", BLUE, "o"), "wgan": ("B, WGAN", ORANGE, "s")}
+THOUSANDS = FuncFormatter(lambda images, _: f"{images / 1000:,.0f}k")
+LINES = {"dcgan": (BLUE, "o"), "wgan": (ORANGE, "s")}
 
 
 @dataclass(frozen=True)
@@ -37,9 +39,9 @@ class Config:
 
 def draw_curves(content: dict[str, Any]) -> Figure:
     """FID over a training, and what the discriminator or critic says of faces it trains on and of held-out ones."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(6.7, 2.5), layout="constrained")
+    figure, (left, right) = plt.subplots(1, 2, figsize=(6.7, 2.2), layout="constrained")
     for name, run in content.items():
-        label, color, marker = METHODS[name]
+        label, (color, marker) = METHODS[name], LINES[name]
         left.plot(*zip(*run["fid"], strict=True), color=color, marker=marker, markersize=3, label=label)
         images = [images for images, _ in run["train"]]
         gaps = [seen - unseen for (_, seen), (_, unseen) in zip(run["train"], run["held_out_faces"], strict=True)]
@@ -48,17 +50,31 @@ def draw_curves(content: dict[str, Any]) -> Figure:
     right.set(xlabel="images seen", ylabel="training minus held-out faces")
     right.axhline(0, color="0.6", linewidth=0.7)
     for axes in (left, right):
-        axes.xaxis.set_major_formatter(lambda images, _: f"{images / 1000:,.0f}k")
+        axes.xaxis.set_major_formatter(THOUSANDS)
         axes.legend(frameon=False)
+    return figure
+
+
+def draw_distances(content: dict[str, Any]) -> Figure:
+    """The critic's distance in a training whose generator learns too fast, and in the default's."""
+    figure, axes = plt.subplots(figsize=(3.9, 2.2), layout="constrained")
+    for name, label, color, style in (("default", "the default", BLUE, "-"), ("fast", "twice as fast", RED, "--")):
+        axes.plot(*zip(*content[name]["distance"], strict=True), style, color=color, label=label)
+    axes.axhline(0, color="0.6", linewidth=0.7)
+    lowest = min(distance for name in ("fast", "default") for _, distance in content[name]["distance"])
+    axes.set(xlabel="generated images of training", ylabel="critic’s distance", ylim=(min(lowest, 0) - 0.5, 4))
+    axes.xaxis.set_major_formatter(THOUSANDS)
+    axes.legend(frameon=False)
     return figure
 
 
 def draw_lesson(content: dict[str, Any]) -> Figure:
     """The share of images that the discriminator tells right, with either normalisation of the real ones."""
     figure, axes = plt.subplots(figsize=(3.9, 2.2), layout="constrained")
+    labels = {"tanh range": "real images in [−1, 1]", "imagenet": "ImageNet’s normalisation"}
     for (name, run), color, style in zip(content.items(), (BLUE, RED), ("-", "--"), strict=True):
-        values = run["accuracy_d"]
-        axes.plot([100 * (i + 1) / len(values) for i in range(len(values))], values, style, color=color, label=name)
+        x, values = [100 * (i + 1) / len(run["accuracy_d"]) for i in range(len(run["accuracy_d"]))], run["accuracy_d"]
+        axes.plot(x, values, style, color=color, label=labels[name])
     axes.set(xlabel="training, %", ylabel="the discriminator is right", ylim=(0.45, 1.02))
     axes.legend(frameon=False, loc="lower right")
     return figure
@@ -136,7 +152,7 @@ def draw_points(axes: Axes, points: dict[str, Any], by: str, target: str) -> Non
 
 def draw_features(content: dict[str, Any], target: str) -> Figure:
     """Four t-SNE maps of one scenario: before and after adaptation, by class and by domain."""
-    figure, grid = plt.subplots(2, 2, figsize=(6.7, 5.1), layout="constrained")
+    figure, grid = plt.subplots(2, 2, figsize=(6.7, 4.7), layout="constrained")
     for row, name in zip(grid, ("source only", "DANN"), strict=True):
         for axes, by in zip(row, ("class", "domain"), strict=True):
             draw_points(axes, content[f"{target}, {name}"], by, target)
@@ -147,7 +163,7 @@ def draw_features(content: dict[str, Any], target: str) -> Figure:
 
 def draw_collapse(rows: dict[str, Any]) -> Figure:
     """Against alpha's cap: accuracies and the share of the commonest prediction; the norm of the features."""
-    figure, panels = plt.subplots(1, 2, figsize=(6.7, 2.5), layout="constrained")
+    figure, panels = plt.subplots(1, 2, figsize=(6.7, 2.3), layout="constrained")
     caps = [float(name.removeprefix("alpha to ")) for name in rows]
     commonest = [[max(run["predictions"]) / sum(run["predictions"]) for run in row["runs"]] for row in rows.values()]
     accuracies, source, norms = (
@@ -190,6 +206,7 @@ def draw_all(found: dict[str, Any], build: Path) -> list[Path]:
     plt.rcParams.update(STYLE)
     figures: dict[str, Callable[[], Figure]] = {
         "p1_curve": lambda: draw_curves(found["p1_curve"]),
+        "p1_collapse": lambda: draw_distances(found["p1_collapse"]),
         "p1_lesson": lambda: draw_lesson(found["p1_lesson"]),
         "p2_tradeoff": lambda: draw_tradeoff(found["p2_tradeoff"]),
         "p2_confusion": lambda: draw_confusion(confusions(found["headline"])),
@@ -207,7 +224,7 @@ def draw_all(found: dict[str, Any], build: Path) -> list[Path]:
 
 def main() -> None:
     config = parse_config(Config, __doc__)
-    names = ("headline", "p1_curve", "p1_lesson", "p2_tradeoff", "p3_features", "p3_collapse")
+    names = ("headline", "p1_curve", "p1_collapse", "p1_lesson", "p2_tradeoff", "p3_features", "p3_collapse")
     found = {name: content for name in names if (content := read_results(config.results / f"{name}.json"))}
     drawn = draw_all(found, config.build)
     if not drawn:

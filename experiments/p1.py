@@ -4,6 +4,7 @@
     python3 -m experiments.p1 --part wgan       # short trainings of B
     python3 -m experiments.p1 --part lesson     # real images normalised as for ImageNet: the discriminator wins
     python3 -m experiments.p1 --part curve      # FID over the trainings in --run-a and --run-b, which log it
+    python3 -m experiments.p1 --part collapse   # the critic's distance in --run-b and in --run-fast, which it foretells
     python3 -m experiments.p1 --part figures    # interpolation, nearest training faces, failures, training as a GIF
 
 A row's score is FID (and KID) of 1,000 samples against 2,000 training faces that were held out; val chooses
@@ -17,11 +18,11 @@ import json
 import sys
 from dataclasses import dataclass, fields
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 from unittest import mock
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 import p1_dcgan_train
@@ -33,6 +34,7 @@ from common.gan import latents, sample_images
 from common.images import make_grid, save_gif, save_image
 from common.metrics import face_counts
 from common.run import is_released
+from experiments.headline import GRADED
 from experiments.runs import RESULTS, ROOT, mean_and_spread, metrics, read_results, table, train, write_results
 from models.dcgan import Generator
 
@@ -77,19 +79,29 @@ ROWS: dict[str, dict[str, tuple[object, ...]]] = {
         "  1 and no BatchNorm": (*APART, "--no-batch-norm"),
     },
 }
+# Rows whose first faces are shown, and the pictures' names.
+PICTURED = {
+    "dcgan": {"original": "plain", "  joint and relativistic": "improved"},
+    "wgan": {"original: weight clipping": "plain", "  1 and joint at 2e-4 and 4e-4": "improved"},
+}
+CELL = 66  # pixels from one face of a sheet to the next
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+PARTS = ("dcgan", "wgan", "lesson", "curve", "collapse", "figures")
 
 
 @dataclass(frozen=True)
 class Config:
-    part: str = option("dcgan", "what to measure or make", choices=("dcgan", "wgan", "lesson", "curve", "figures"))
+    part: str = option("dcgan", "what to measure or make", choices=PARTS)
     data: Path = option(Path("hw2_data/face/train"), "folder of training faces")
     runs: Path = option(Path("runs/p1"), "folder of the trainings")
     results: Path = option(RESULTS, "folder of the result files")
-    weights: Path = option(ROOT / "checkpoints" / "p1_dcgan.safetensors", "generator of the figures")
-    weights_b: Path = option(Path("runs/wgan/weights.safetensors"), "generator of method B, shown if it is there")
-    run_a: Path = option(Path("runs/dcgan"), "training of method A: its curve, and its sheets as a GIF")
-    run_b: Path = option(Path("runs/wgan"), "training of method B: its curve, if it is there")
+    weights_a: Path = option(ROOT / "checkpoints" / "p1_dcgan.safetensors", "generator of method A, for the figures")
+    weights_b: Path = option(ROOT / "checkpoints" / "p1_wgan.safetensors", "generator of method B, for the figures")
+    run_a: Path = option(Path("runs/dcgan"), "training of method A, for its curve and GIF")
+    run_b: Path = option(Path("runs/wgan"), "training of method B, for its curve and GIF")
+    run_fast: Path = option(Path("runs/wgan_fast"), "training of B with --learning-rate-g 4e-4, for its collapse")
     images: int = option(64_000, "length of a short training in images, if each network steps in turn", low=1)
     held_out: int = option(HELD_OUT, "faces held out for the scores", low=2)
     count: int = option(1000, "samples behind each score", low=2)
@@ -109,6 +121,11 @@ def row_images(images: int, trained: dict[str, Any]) -> int:
     """Images of a training by these settings that has as many steps, of both networks together, as `images` of A."""
     steps = 2 * images // (1 + trained.get("critic_steps", 1)) // trained["batch_size"]
     return max(1, steps) * trained["batch_size"]
+
+
+def row_folder(config: Config, name: str, seed: int = 0) -> Path:
+    """Where a row of a table is trained."""
+    return config.runs / config.part / f"{name.strip(' +').replace(' ', '_')}-{seed}"
 
 
 def short_trainings(config: Config) -> dict[str, Any]:
@@ -139,13 +156,26 @@ def short_trainings(config: Config) -> dict[str, Any]:
         for seed in range(len(runs), config.seeds):
             watch = ("--held-out", config.held_out, "--score-every", images // 2, "--score-count", config.count)
             fixed = ("--data", config.data, "--images", images, "--sample-every", max(1, images // 4))
-            run_dir = config.runs / config.part / f"{name.strip(' +').replace(' ', '_')}-{seed}"
+            run_dir = row_folder(config, name, seed)
             train(f"p1_{config.part}_train.py", run_dir, *fixed, *watch, *options, "--seed", seed)
             runs.append({score: metrics(run_dir, score) for score in ("fid", "kid_x1000")})
         known[name] = {"settings": meant[name], "runs": runs}
         content["rows"] = {name: known[name] for name in ROWS[config.part] if name in known}
         write_results(file, content)
+    for name in content["rows"].keys() & PICTURED[config.part].keys():
+        picture = config.results / f"p1_{config.part}_{PICTURED[config.part][name]}.png"
+        run_dir = row_folder(config, name)
+        if (run_dir / "samples").is_dir():
+            save_image(picture, corner(list_images(run_dir / "samples")[-1], 1, 8))
+        else:
+            print(f"{run_dir} is not there, so {picture} stays as it is", file=sys.stderr)
     return content
+
+
+def corner(sheet: Path, rows: int, columns: int) -> Tensor:
+    """The first faces of a sample sheet, uint8 (3, h, w)."""
+    pixels = torch.from_numpy(decode_image(sheet).copy()).permute(2, 0, 1)
+    return pixels[:, : rows * CELL - 2, : columns * CELL - 2]
 
 
 def summary(content: dict[str, Any]) -> list[list[str]]:
@@ -184,9 +214,8 @@ def lesson(config: Config) -> dict[str, Any]:
             p1_dcgan_train.main()
         logged = ("accuracy_d", "logit_real", "logit_fake", "loss_g")
         content[name] = {metric: metrics(run_dir, metric) for metric in logged}
-        newest = sorted((run_dir / "samples").glob("*.png"))[-1]
-        sheet = torch.from_numpy(decode_image(newest).copy()).permute(2, 0, 1)
-        save_image(config.results / f"p1_lesson_{run_dir.name}.png", sheet[:, : 4 * 66 - 2])
+        newest = list_images(run_dir / "samples")[-1]
+        save_image(config.results / f"p1_lesson_{run_dir.name}.png", corner(newest, 2, 8))
     write_results(config.results / "p1_lesson.json", content)
     return content
 
@@ -204,14 +233,21 @@ def stages(run_dir: Path) -> list[Path]:
     return [*(stages(Path(start).parent) if went_on else []), run_dir]
 
 
+def logged(run_dir: Path) -> list[dict[str, Any]]:
+    """The lines of a training's metrics.  Raises UserError if there are none."""
+    try:
+        return list(map(json.loads, (run_dir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()))
+    except OSError as error:
+        raise UserError(f"{run_dir} is not the folder of a training: {error.strerror} (metrics.jsonl)") from None
+
+
 def curve(run_dir: Path) -> dict[str, Any]:
     """What a training logged of its samples and of overfitting, each as [images seen, value] pairs, stages joined.
 
     `trained_images` are those of its weights.  Raises UserError if no FID was logged.
     """
-    texts = [(stage / "metrics.jsonl").read_text(encoding="utf-8") for stage in stages(run_dir)]
+    lines = [line for stage in stages(run_dir) for line in logged(stage)]
     settings = json.loads((run_dir / "config.json").read_text(encoding="utf-8"))
-    lines = [json.loads(line) for text in texts for line in text.splitlines()]
     content: dict[str, Any] = {name: settings[name] for name in ("held_out", "score_count", "batch_size")}
     content["trained_images"] = int(load_weights(Generator(), run_dir / "weights.safetensors")["images"])
     for shown, name in (
@@ -223,6 +259,39 @@ def curve(run_dir: Path) -> dict[str, Any]:
         content[shown] = [[line["images"], line[found]] for line in lines for found in line if found.endswith(name)]
     if not content["fid"]:
         raise UserError(f"{run_dir} logged no FID, train with --held-out 1000 --score-every 25000")
+    return content
+
+
+def collapse(config: Config) -> dict[str, Any]:
+    """The critic's distance in a training whose generator learns too fast, beside B's own, and its last two sheets.
+
+    Distances are [images seen, mean over `images_per_mean`] pairs.  Raises UserError if a training is not there or
+    logged no FID as far as the faster one went.
+    """
+    content: dict[str, Any] = {"images_per_mean": 5000}
+    lines = {"fast": logged(config.run_fast), "default": logged(config.run_b)}
+    last = lines["fast"][-1]["images"]
+    for name, of_training in lines.items():
+        means: dict[int, list[float]] = {}
+        for line in of_training:
+            if "distance" in line and line["images"] <= last:
+                means.setdefault(line["images"] // content["images_per_mean"], []).append(line["distance"])
+        content[name] = {
+            "distance": [
+                [int((number + 0.5) * content["images_per_mean"]), round(fmean(values), 4)]
+                for number, values in means.items()
+            ],
+            "fid": [[line["images"], line["fid"]] for line in of_training if "fid" in line and line["images"] <= last],
+        }
+        if not content[name]["fid"]:
+            raise UserError(
+                f"no FID of the {name} training by {last:,} images, train with --held-out and --score-every"
+            )
+    sheets = list_images(config.run_fast / "samples")[-2:]
+    content["sheets"] = [int(sheet.stem) for sheet in sheets]
+    for number, sheet in enumerate(sheets):
+        save_image(config.results / f"p1_collapse_{number}.png", corner(sheet, 2, 8))
+    write_results(config.results / "p1_collapse.json", content)
     return content
 
 
@@ -246,27 +315,26 @@ def sharpness(images: Tensor) -> float:
 
 
 def figures(config: Config) -> None:
-    """Write the sheets of the report, and p1_figures.json: what they show."""
-    generator = Generator()
-    content: dict[str, Any] = {"trained_images": int(load_weights(generator, config.weights).get("images", 0))}
-    generator.eval()
-    faces = sample_images(generator, latents(config.count), CPU)
-    save_image(config.results / "p1_first32.png", make_grid(faces[:32], 8))
-    if config.weights_b.is_file():
-        generator_b = Generator()
-        content["trained_images_b"] = int(load_weights(generator_b, config.weights_b).get("images", 0))
-        faces_b = sample_images(generator_b.eval(), latents(config.count), CPU)
-        content["sharpness_b"] = sharpness(faces_b)
-        save_image(config.results / "p1_first32_b.png", make_grid(faces_b[:32], 8))
-    else:
-        print(f"{config.weights_b} is not there, so method B is not shown", file=sys.stderr)
+    """Write the sheets of the report, and p1_figures.json: what they show.
+
+    The first faces are of both methods, all other sheets of the one that hw2_1.sh runs.
+    """
+    content: dict[str, Any] = {}
+    for method, weights in (("dcgan", config.weights_a), ("wgan", config.weights_b)):
+        network = Generator().eval()
+        images = int(load_weights(network, weights).get("images", 0))
+        drawn = sample_images(network, latents(config.count), CPU)
+        content[method] = {"trained_images": images, "sharpness": sharpness(drawn)}
+        save_image(config.results / f"p1_first32_{method}.png", make_grid(drawn[:32], 8))
+        if method == GRADED:
+            generator, faces = network, drawn
 
     ends = latents(8)
     strips = [sample_images(generator, slerp(ends[i], ends[i + 1], 10), CPU) for i in range(0, 8, 2)]
     save_image(config.results / "p1_interpolation.png", make_grid(torch.cat(strips), 10))
 
     real = load_folder(config.data, 64)
-    content |= {"sharpness": sharpness(faces), "sharpness_real": sharpness(real)}
+    content["sharpness_real"] = sharpness(real)
     near = nearest_faces(faces[:8], real, 4)
     save_image(config.results / "p1_nearest.png", make_grid(torch.cat((faces[:8], real[near.T.flatten()])), 8))
 
@@ -276,18 +344,12 @@ def figures(config: Config) -> None:
     content |= {"faces": len(faces), "missed": len(missed), "shown": len(missed[:32])}
     write_results(config.results / "p1_figures.json", content)
 
-    if not (config.run_a / "samples").is_dir():
-        return print(f"{config.run_a / 'samples'} is not there, so there is no GIF of the training", file=sys.stderr)
-    sheets = [sheet for stage in stages(config.run_a) for sheet in list_images(stage / "samples")]
+    run_dir = {"dcgan": config.run_a, "wgan": config.run_b}[GRADED]
+    if not (run_dir / "samples").is_dir():
+        return print(f"{run_dir / 'samples'} is not there, so there is no GIF of the training", file=sys.stderr)
+    sheets = [sheet for stage in stages(run_dir) for sheet in list_images(stage / "samples")]
     shown = [sheets[round(i * (len(sheets) - 1) / 39)] for i in range(40)] if len(sheets) > 40 else sheets
-    frames = []
-    for path in shown:
-        with Image.open(path) as image:
-            corner = image.convert("RGB").crop((0, 0, 4 * 66 - 2, 4 * 66 - 2))
-        frames.append(
-            torch.frombuffer(bytearray(corner.tobytes()), dtype=torch.uint8).view(262, 262, 3).permute(2, 0, 1)
-        )
-    save_gif(config.results / "p1_training.gif", frames, milliseconds=200)
+    save_gif(config.results / "p1_training.gif", [corner(sheet, 4, 4) for sheet in shown], milliseconds=200)
 
 
 def main() -> None:
@@ -295,11 +357,15 @@ def main() -> None:
     if config.part == "figures":
         figures(config)
     elif config.part == "curve":
-        runs = {"dcgan": config.run_a} | ({"wgan": config.run_b} if config.run_b.is_dir() else {})
-        content = {name: curve(run_dir) for name, run_dir in runs.items()}
+        content = {name: curve(run_dir) for name, run_dir in (("dcgan", config.run_a), ("wgan", config.run_b))}
         write_results(config.results / "p1_curve.json", content)
         for name, found in content.items():
             print(f"{name}: FID {found['fid'][0][1]:.1f} at first, {found['fid'][-1][1]:.1f} at the end")
+    elif config.part == "collapse":
+        content = collapse(config)
+        for name in ("fast", "default"):
+            (images, distance), (_, fid) = content[name]["distance"][-1], content[name]["fid"][-1]
+            print(f"{name}: distance {distance:.2f} at about {images:,} images, FID {fid:.1f}")
     elif config.part == "lesson":
         for name, values in lesson(config).items():
             if not values["accuracy_d"]:

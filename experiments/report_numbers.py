@@ -22,22 +22,26 @@ from common.judges import relative_diversity
 from common.metrics import FACE_SIZE, FEATURES
 from experiments import headline, p1, p2, p3
 from experiments.headline import CITED
-from experiments.runs import ROOT, mean_and_spread, percent, read_results
+from experiments.runs import METHODS, ROOT, mean_and_spread, percent, read_results
 from models.dann import DANN
 from models.dcgan import LATENT_SIZE, Critic, Discriminator, Generator
 from models.ddpm import DDPM, IMAGE_SHAPE
 from models.diffusion import BETA_FIRST, BETA_LAST, TIMESTEPS, alpha_bar_schedule
 
-WITH_B = "python3 p1_wgan_train.py --run-dir runs/wgan, then: python3 -m experiments."
 MADE_BY = {
     **{f"headline{kind}": "python3 -m experiments.headline" for kind in (".json", "_faces.png", "_digits.png")},
     "headline_labels.png": "python3 -m experiments.headline",
-    **{f"p1_{part}.json": f"python3 -m experiments.p1 --part {part}" for part in ("dcgan", "wgan", "lesson", "curve")},
-    **{f"p1_lesson_{name}.png": "python3 -m experiments.p1 --part lesson" for name in ("tanh_range", "imagenet")},
-    "p1_first32_b.png": WITH_B + "p1 --part figures",
+    **{f"p1_{part}.json": f"python3 -m experiments.p1 --part {part}" for part in p1.PARTS},
     **{
-        f"p1_{name}": "python3 -m experiments.p1 --part figures"
-        for name in ("figures.json", "first32.png", "interpolation.png", "nearest.png", "missed.png")
+        f"p1_{part}_{shown}.png": f"python3 -m experiments.p1 --part {part}"
+        for part, pictured in p1.PICTURED.items()
+        for shown in pictured.values()
+    },
+    **{f"p1_collapse_{number}.png": "python3 -m experiments.p1 --part collapse" for number in range(2)},
+    **{f"p1_lesson_{name}.png": "python3 -m experiments.p1 --part lesson" for name in ("tanh_range", "imagenet")},
+    **{
+        f"p1_{name}.png": "python3 -m experiments.p1 --part figures"
+        for name in ("first32_dcgan", "first32_wgan", "interpolation", "nearest", "missed")
     },
     "p2_tradeoff.json": "python3 -m experiments.p2 --part tradeoff",
     **{
@@ -47,6 +51,7 @@ MADE_BY = {
     **{f"p3_{part}.json": f"python3 -m experiments.p3 --part {part}" for part in p3.PARTS},
     **{f"p3_hardest_{target}.png": "python3 -m experiments.p3 --part hardest" for target in TARGETS},
 }
+COUNTED = {1: "one", 3: "three", 5: "five"}
 MILD = 1.0  # guidance scale between none and the default
 # Options that no table lists.
 WITHOUT = {
@@ -59,6 +64,9 @@ WITHOUT = {
     "oracle",
     "method",
     "recipe",
+    "log_every",
+    "source",
+    "target",
 }
 
 
@@ -71,8 +79,7 @@ class Measured(dict[str, Any]):
         super().__init__({key: part for key, part in parts.items() if part != []})
 
     def __missing__(self, key: str) -> None:
-        command = WITH_B + "headline" if key == "faces_b" else MADE_BY[self.file]
-        raise UserError(f"{self.file} lacks '{self.place}{key}', run: {command}")
+        raise UserError(f"{self.file} lacks '{self.place}{key}', run: {MADE_BY[self.file]}")
 
 
 def measured(content: Any, file: str, place: str = "") -> Any:
@@ -101,7 +108,8 @@ def refuse_stale(results: dict[str, Any]) -> None:
             )
     trained = {name: notes["trained_images"] for name, notes in results["headline"]["checkpoints"].items()}
     for file, found, network in (
-        ("p1_figures", results["p1_figures"], "p1_dcgan"),
+        ("p1_figures", results["p1_figures"]["dcgan"], "p1_dcgan"),
+        ("p1_figures", results["p1_figures"]["wgan"], "p1_wgan"),
         ("p2_tradeoff", results["p2_tradeoff"], "p2_ddpm"),
     ):
         if int(found["trained_images"]) != trained[network]:
@@ -118,19 +126,21 @@ def refuse_stale(results: dict[str, Any]) -> None:
 
 
 def settings(*configs: Any) -> list[list[str]]:
-    """The options that decide what a training computes: name, value in each configuration, meaning."""
+    """The options that decide what trainings compute: name, value in each configuration that has it, meaning."""
 
     def text(value: Any) -> str:
         if isinstance(value, bool):
             return "on" if value else "off"
         return f"{value:,}" if isinstance(value, int) else f"{value:g}" if isinstance(value, float) else value
 
-    fields = [field for field in dataclasses.fields(configs[0]) if field.name not in WITHOUT]
-    kept = [field for field in fields if not field.metadata["free"] or field.name == "images"]
+    fields: dict[str, dataclasses.Field] = {}
+    for config in configs:
+        for field in dataclasses.fields(config):
+            if field.name not in WITHOUT and (field.name == "images" or not field.metadata["free"]):
+                fields.setdefault(field.name, field)
     return [
-        [field.name.replace("_", "-"), *(text(getattr(c, field.name)) for c in configs), field.metadata["help"]]
-        for field in kept
-        if field.name not in ("log_every", "source", "target")
+        [name.replace("_", "-"), *(text(getattr(c, name, "–")) for c in configs), field.metadata["help"]]
+        for name, field in fields.items()
     ]
 
 
@@ -153,8 +163,9 @@ def steepest(values: dict[str, float]) -> tuple[str, float]:
 
 def face_numbers(results: dict[str, Any]) -> dict[str, Any]:
     """What the section on problem 1 needs, as text."""
-    scored = {"a": results["headline"]["faces"], "b": results["headline"]["faces_b"]}
-    floor = results["headline"]["faces"]["floor"]["fid"]
+    scored = {"a": results["headline"]["faces"]["dcgan"], "b": results["headline"]["faces"]["wgan"]}
+    graded = results["headline"]["faces"][headline.GRADED]
+    floor = graded["floor"]["fid"]
     original, real_floor = CITED["original_report"]["fid"], CITED["course"]["floor"]
     found: dict[str, Any] = {"features": f"{FEATURES:,}", "latent": str(LATENT_SIZE), "size": str(FACE_SIZE)}
     for name, scores in scored.items():
@@ -162,13 +173,15 @@ def face_numbers(results: dict[str, Any]) -> dict[str, Any]:
         found |= {f"rate_{name}": percent([scores["face_rate"]]), f"above_{name}": f"{scores['fid'] - floor:.1f}"}
     found |= {
         "floor": f"{floor:.1f}",
-        "floor_kid": f"{results['headline']['faces']['floor']['kid_x1000']:.2f}",
-        "real_rate": percent([results["headline"]["faces"]["real_face_rate"]]),
-        "generated": f"{scored['a']['images']:,}",
-        "reference": f"{scored['a']['reference_images']:,}",
-        "found": {key: str(count) for key, count in results["headline"]["faces"]["faces_found"].items()},
+        "floor_kid": f"{graded['floor']['kid_x1000']:.2f}",
+        "real_rate": percent([results["headline"]["real_face_rate"]]),
+        "generated": f"{graded['images']:,}",
+        "reference": f"{graded['reference_images']:,}",
+        "found": {key: str(count) for key, count in graded["faces_found"].items()},
+        "graded": METHODS[headline.GRADED].split()[-1],
+        "graded_rate": percent([graded["face_rate"]]),
         "images_a": f"{results['headline']['checkpoints']['p1_dcgan']['trained_images']:,}",
-        "images_b": f"{results['headline']['faces_b']['trained_images']:,}",
+        "images_b": f"{results['headline']['checkpoints']['p1_wgan']['trained_images']:,}",
         "better": "lower" if scored["a"]["fid"] < scored["b"]["fid"] else "higher",
         "original_a": f"{original['dcgan']}",
         "original_b": f"{original['wgan']}",
@@ -179,8 +192,9 @@ def face_numbers(results: dict[str, Any]) -> dict[str, Any]:
         "course_floor": f"{real_floor}",
         "best_other": f"{CITED['eighteen_others']['fid_best']}",
         "best_other_above": f"{CITED['eighteen_others']['fid_best'] - real_floor:.1f}",
-        "settings": settings(p1_dcgan_train.Config(), p1_dcgan_train.Config(**p1_dcgan_train.ORIGINAL)),
-        "settings_b": settings(p1_wgan_train.Config(), p1_wgan_train.Config(**p1_wgan_train.ORIGINAL)),
+        "settings": settings(
+            *(s.Config(**recipe) for s in (p1_dcgan_train, p1_wgan_train) for recipe in ({}, s.ORIGINAL))
+        ),
         "parameters_g": parameters(Generator()),
         "parameters_d": parameters(Discriminator()),
         "printed": {network.__name__: str(network()) for network in (Generator, Discriminator, Critic)},
@@ -195,12 +209,21 @@ def face_numbers(results: dict[str, Any]) -> dict[str, Any]:
         name, change = steepest({name: fid for name, fid in fids.items() if not name.startswith("  ")})
         best = min(fids, key=fids.get)
         found[part] = {
-            "rows": [[row[0], *row[2:]] for row in p1.summary(content)],
+            "rows": [[row[0], *row[3:]] for row in p1.summary(content)],
+            "images": {
+                COUNTED[trained.get("critic_steps", 1)]: f"{p1.row_images(content['images'], trained):,}"
+                for trained in (row["settings"] for row in content["rows"].values())
+            },
             "seeds": str(min(len(row["runs"]) for row in content["rows"].values())),
             "steepest": name,
             "change": f"{abs(change):.1f}",
             "direction": "down" if change < 0 else "up",
-            "best": best.strip().removeprefix("+ "),
+            "best": best.strip(" +"),
+            "fid": {name.strip(" +"): f"{fid:.1f}" for name, fid in fids.items()},
+            "pictured": {
+                shown: {"row": name.strip(" +"), "file": f"p1_{part}_{shown}.png"}
+                for name, shown in p1.PICTURED[part].items()
+            },
             "best_fid": f"{fids[best]:.1f}",
             "first_fid": f"{next(iter(fids.values())):.1f}",
         }
@@ -225,9 +248,22 @@ def face_numbers(results: dict[str, Any]) -> dict[str, Any]:
             "gap": f"{seen - unseen:.1f}",
             "images": f"{results['p1_curve'][name]['trained_images']:,}",
         }
+    fast, default = (results["p1_collapse"][name] for name in ("fast", "default"))
+    width = results["p1_collapse"]["images_per_mean"]
+    last_above = max((images for images, distance in fast["distance"] if distance >= 0), default=-width // 2)
+    found["collapse"] = {
+        "below_from": f"{last_above + width // 2:,}",
+        "after": [f"{images:,}" for images in results["p1_collapse"]["sheets"]],
+        "fid": f"{fast['fid'][-1][1]:.1f}",
+        "fid_default": f"{default['fid'][-1][1]:.1f}",
+        "images_per_mean": f"{width:,}",
+    }
+    seen = dict.fromkeys((found["faces_a"], found["faces_b"]))
+    found["faces_seen"] = f"{found['faces_a']} (A) and {found['faces_b']} (B)" if len(seen) > 1 else found["faces_a"]
     drawn = {name: results["p1_figures"][name] for name in ("faces", "missed", "shown")}
     found |= {f"figures_{name}": f"{value:,}" for name, value in drawn.items()}
-    sharp = {name: results["p1_figures"][f"sharpness{name}"] for name in ("", "_b", "_real")}
+    sharp = {name: results["p1_figures"][method]["sharpness"] for name, method in (("_a", "dcgan"), ("_b", "wgan"))}
+    sharp["_real"] = results["p1_figures"]["sharpness_real"]
     return found | {f"sharpness{name}": f"{value:.1f}" for name, value in sharp.items()}
 
 
@@ -436,5 +472,5 @@ def numbers(results: dict[str, Any]) -> dict[str, Any]:
         "p1": face_numbers(results),
         "p2": digit_numbers(results),
         "p3": adaptation_numbers(results),
-        "commands": sorted(set(MADE_BY.values()) - {command for command in MADE_BY.values() if "then" in command}),
+        "commands": sorted(set(MADE_BY.values())),
     }

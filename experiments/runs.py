@@ -12,6 +12,7 @@ from common.files import atomic_write
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "results"
+METHODS = {"dcgan": "A, DCGAN", "wgan": "B, WGAN"}  # of problem 1
 
 
 def train(script: str, run_dir: Path, *options: object) -> Path:

@@ -15,13 +15,15 @@ SHEETS = {
     "headline_faces": (196, 790),
     "headline_digits": (172, 1158),
     "headline_labels": (156, 1196),
-    "p1_first32": (262, 526),
-    "p1_first32_b": (262, 526),
+    "p1_first32_dcgan": (262, 526),
+    "p1_first32_wgan": (262, 526),
     "p1_interpolation": (262, 658),
     "p1_nearest": (328, 526),
     "p1_missed": (262, 526),
-    "p1_lesson_tanh_range": (262, 526),
-    "p1_lesson_imagenet": (262, 526),
+    "p1_lesson_tanh_range": (130, 526),
+    "p1_lesson_imagenet": (130, 526),
+    **{f"p1_{part}_{shown}": (64, 526) for part in ("dcgan", "wgan") for shown in ("plain", "improved")},
+    **{f"p1_collapse_{number}": (130, 526) for number in range(2)},
     "p2_grid": (578, 578),
     "p2_reverse": (112, 682),
     "p2_reversed_time": (56, 578),
@@ -66,12 +68,12 @@ def fabricate(folder: Path, points: int = 1000) -> None:
         found = scores(near(60, 80)) | {"class_diversity": spread, "nearest_training_image": nearest}
         return found | {"classifier": name, "real_accuracy": {name: real}, "reference_images": 2000}
 
-    faces = {"real_face_rate": 0.934, "face_rate": 0.944, "faces_found": {"none": 40, "one": 944, "several": 16}}
+    faces = {"face_rate": 0.944, "faces_found": {"none": 40, "one": 944, "several": 16}}
     content: dict[str, Any] = {
         "checkpoints": headline.checkpoints(),
         "data": headline.CITED["course"]["data"] | {"face": {"train": 7500, "val": 1500}},
-        "faces": scores(55.6) | faces,
-        "faces_b": scores(70.1) | {"face_rate": 0.8, "trained_images": 600_000},
+        "real_face_rate": 0.934,
+        "faces": {"dcgan": scores(55.6) | faces, "wgan": scores(70.1) | faces | {"face_rate": 0.8}},
         "digits": {
             "course": labels(1000, 0.96) | quality("Classifier.pth", 0.95),
             "judge": labels(1000, 0.97) | quality("p2_judge.safetensors", 0.99),
@@ -93,7 +95,7 @@ def fabricate(folder: Path, points: int = 1000) -> None:
     logged = {name: [near(-1, 1) for _ in steps] for name in ("logit_real", "logit_fake", "loss_g")}
     accuracies = {"tanh range": [near(0.7, 0.9) for _ in steps], "imagenet": [min(1, 0.6 + i / 50) for i in steps]}
     write_results(folder / "p1_lesson.json", {name: logged | {"accuracy_d": a} for name, a in accuracies.items()})
-    trained = {"dcgan": content["checkpoints"]["p1_dcgan"]["trained_images"], "wgan": 600_000}
+    trained = {name: content["checkpoints"][f"p1_{name}"]["trained_images"] for name in ("dcgan", "wgan")}
     images = [25_000 * (i + 1) for i in range(20)]
     curves = {
         name: {"held_out": 1000, "score_count": 1000, "batch_size": 64, "trained_images": trained[name]}
@@ -102,10 +104,18 @@ def fabricate(folder: Path, points: int = 1000) -> None:
         for name in ("dcgan", "wgan")
     }
     write_results(folder / "p1_curve.json", curves)
-    notes = content["checkpoints"]["p1_dcgan"]
-    shown = {"trained_images": notes["trained_images"], "trained_images_b": 600_000, "faces": 1000, "missed": 56}
-    shown |= {"sharpness": 9.1, "sharpness_b": 8.2, "sharpness_real": 9.6}
-    write_results(folder / "p1_figures.json", shown | {"shown": 32})
+    collapse: dict[str, Any] = {
+        name: {
+            "distance": [[2500 + 5000 * i, near(0.2, 1) if i < 15 else late * near(1, 3)] for i in range(20)],
+            "fid": [[100_000, fid]],
+        }
+        for name, late, fid in (("fast", -1, 320.0), ("default", 1, 90.0))
+    }
+    collapse |= {"images_per_mean": 5000, "sheets": [75_000, 100_000]}
+    write_results(folder / "p1_collapse.json", collapse)
+    shown = {name: {"trained_images": images, "sharpness": near(8, 9)} for name, images in trained.items()}
+    shown |= {"sharpness_real": 9.6, "faces": 1000, "missed": 56, "shown": 32}
+    write_results(folder / "p1_figures.json", shown)
 
     rows = []
     for row in p2.grid():

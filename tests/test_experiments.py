@@ -15,13 +15,14 @@ from torch import Tensor
 from common.adaptation import predict
 from common.checkpoint import export_weights, load_weights
 from common.config import UserError
-from common.data import list_images, load_digits
+from common.data import decode_image, list_images, load_digits
 from common.images import save_image, write_images
 from common.judges import nearest_distance, pairwise_distance
 from experiments import headline, p1, p2, p3
 from experiments.runs import mean_and_spread, percent, table, train
 from models.classifier import Judge
 from models.dann import DANN
+from models.dcgan import Generator
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -200,6 +201,7 @@ def test_short_trainings_of_faces(experiment, builtin, tmp_path):
     assert row["settings"]["recipe"] == "original" and row["settings"]["batch_size"] == 64
     (fid,) = row["runs"][0]["fid"]
     assert f"| original | 1 | 64 | {fid:.1f} |" in result.stdout
+    assert decode_image(tmp_path / "p1_dcgan_plain.png").shape == (64, 526, 3)
 
     older = {name: value for name, value in row["settings"].items() if name != "loss"}  # an option that came later
     content["rows"] = {"original": {"settings": older, "runs": row["runs"]}, "  of old": row}
@@ -231,24 +233,62 @@ def test_short_trainings_of_faces(experiment, builtin, tmp_path):
         p1.curve(run)
 
 
+def test_the_collapse_of_a_critic(tmp_path, monkeypatch, capsys):
+    """Distances are means over 5,000 images, of the default only as far as the other training went."""
+    for name, sign, length in (("fast", -1, 12_000), ("default", 1, 30_000)):
+        (tmp_path / name / "samples").mkdir(parents=True)
+        lines = [{"images": images, "distance": sign * images} for images in range(1000, length + 1, 1000)]
+        lines += [{"images": images, "fid": 300.0 + images} for images in (6000, length)]
+        (tmp_path / name / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        for number in range(3):
+            pixels = torch.full((3, 526, 526), 80 * number, dtype=torch.uint8)
+            save_image(tmp_path / name / "samples" / f"{1000 * number:09d}.png", pixels)
+    options = ("--part", "collapse", "--results", tmp_path, "--run-b", tmp_path / "default")
+    monkeypatch.setattr(sys, "argv", ["p1.py", *map(str, options), "--run-fast", str(tmp_path / "fast")])
+    p1.main()
+    assert capsys.readouterr().out.splitlines()[0] == "fast: distance -11000.00 at about 12,500 images, FID 12300.0"
+    content = json.loads((tmp_path / "p1_collapse.json").read_text())
+    assert content["fast"]["distance"] == [[2500, -2500], [7500, -7000], [12500, -11000]]
+    assert content["default"]["distance"] == [[2500, 2500], [7500, 7000], [12500, 11000]]
+    assert content["fast"]["fid"] == [[6000, 6300], [12000, 12300]] and content["default"]["fid"] == [[6000, 6300]]
+    assert content["sheets"] == [1000, 2000]
+    shown = [decode_image(tmp_path / f"p1_collapse_{number}.png") for number in range(2)]
+    assert [(image.shape, image.max()) for image in shown] == [((130, 526, 3), 80), ((130, 526, 3), 160)]
+    lines = (tmp_path / "default" / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "default" / "metrics.jsonl").write_text("".join(line for line in lines if "fid" not in line))
+    with pytest.raises(UserError, match="no FID of the default training by 12,000 images"):
+        p1.main()
+    monkeypatch.setattr(sys, "argv", [*sys.argv[:-1], str(tmp_path / "none")])
+    with pytest.raises(UserError, match="none is not the folder of a training"):
+        p1.main()
+
+
 def test_figures_of_faces(experiment, builtin, weights, tmp_path):
+    """Of two networks: their first faces, and all else of the one that hw2_1.sh runs."""
+    torch.manual_seed(1)
+    export_weights(tmp_path / "other.safetensors", Generator().eval(), method="wgan", images=7, seed=0)
     (tmp_path / "run" / "samples").mkdir(parents=True)
     (tmp_path / "run" / "config.json").write_text('{"start": ""}')
     for number in range(3):
         save_image(
             tmp_path / "run" / "samples" / f"{number}.png", torch.full((3, 526, 526), 80 * number, dtype=torch.uint8)
         )
-    arguments = ("--data", builtin / "face" / "train", "--weights", weights["generator"], "--count", 32)
-    arguments += ("--run-a", tmp_path / "run", "--results", tmp_path / "results", "--weights-b", weights["generator"])
-    result = experiment("p1", "--part", "figures", *arguments)
+    graded, other = ("a", "b") if headline.GRADED == "dcgan" else ("b", "a")
+    arguments = ("--data", builtin / "face" / "train", "--results", tmp_path / "results", "--count", 32)
+    arguments += (f"--weights-{graded}", weights["generator"], f"--run-{graded}", tmp_path / "run")
+    result = experiment("p1", "--part", "figures", *arguments, f"--weights-{other}", tmp_path / "other.safetensors")
     assert result.returncode == 0, result.stderr
-    sheets = ["p1_first32.png", "p1_first32_b.png", "p1_interpolation.png", "p1_missed.png", "p1_nearest.png"]
+    names = ("first32_dcgan", "first32_wgan", "interpolation", "missed", "nearest")
+    sheets = [f"p1_{name}.png" for name in names]
     found = {path.name: path for path in (tmp_path / "results").iterdir()}
     assert sorted(found) == ["p1_figures.json", *sheets, "p1_training.gif"]
-    assert found["p1_first32.png"].read_bytes() == found["p1_first32_b.png"].read_bytes()  # of the same weights
     content = json.loads(found["p1_figures.json"].read_text())
     assert content["faces"] == 32 and content["shown"] == content["missed"] <= 32
-    assert content["sharpness"] == content["sharpness_b"]
+    (unlike,) = {"dcgan", "wgan"} - {headline.GRADED}
+    assert content[unlike]["trained_images"] == 7 and content[unlike] != content[headline.GRADED]
+    drawn = {name: decode_image(found[f"p1_first32_{name}.png"]) for name in ("dcgan", "wgan")}
+    nearest = decode_image(found["p1_nearest.png"])[:64]  # whose first row are the graded network's faces
+    assert (nearest == drawn[headline.GRADED][:64]).all() and (nearest != drawn[unlike][:64]).any()
     with Image.open(tmp_path / "results" / "p1_training.gif") as image:
         assert image.n_frames == 3 and image.size == (262, 262)
 
@@ -280,7 +320,7 @@ def test_the_hardest_digits(builtin, tmp_path):
 
 def test_the_headline(builtin, tmp_path, monkeypatch):
     """The wrappers are run on the right folders, what they write is scored against val, and pictures are made of it."""
-    commands, scored, images = [], [], tmp_path / "images"
+    commands, scored, drawn, images = [], [], {}, tmp_path / "images"
 
     def run(*command: object) -> str:
         commands.append(Path(str(command[1])).name)
@@ -291,6 +331,7 @@ def test_the_headline(builtin, tmp_path, monkeypatch):
             names = [f"{digit}_{number:03d}.png" for digit in range(10) for number in range(1, 8)]
             write_images(command[2], names, torch.zeros(70, 3, 28, 28, dtype=torch.uint8))
         else:
+            drawn[command[2].name] = commands[-1], command[3:]
             write_images(
                 command[2], [f"{i:04d}.png" for i in range(1, 41)], torch.zeros(40, 3, 64, 64, dtype=torch.uint8)
             )
@@ -302,14 +343,16 @@ def test_the_headline(builtin, tmp_path, monkeypatch):
 
     monkeypatch.setattr(headline, "run", run)
     monkeypatch.setattr(headline, "score", score)
-    config = headline.Config(
-        data=builtin, images=images, results=tmp_path / "results", classifier=Path("c.pth"), weights_b=Path("none")
-    )
+    config = headline.Config(data=builtin, images=images, results=tmp_path / "results", classifier=Path("c.pth"))
     content = headline.measure(config)
-    assert commands == ["hw2_1.sh", "hw2_2.sh", "hw2_3.sh", "hw2_3.sh"]
+    assert commands[2:] == ["hw2_2.sh", "hw2_3.sh", "hw2_3.sh"]
+    (other,) = {"dcgan", "wgan"} - {headline.GRADED}
+    weights = ("--weights", ROOT / "checkpoints" / f"p1_{other}.safetensors")
+    assert drawn == {headline.GRADED: ("hw2_1.sh", ()), other: ("p1_inference.py", weights)}
     mnistm, faces = builtin / "digits" / "mnistm", builtin / "face"
     assert scored == [
-        ("faces", images / "faces", "--reference", faces / "val", "--floor", faces / "train"),
+        ("faces", images / "dcgan", "--reference", faces / "val", "--floor", faces / "train"),
+        ("faces", images / "wgan", "--reference", faces / "val", "--floor", faces / "train"),
         ("digits", images / "digits", "--classifier", Path("c.pth"), "--reference", mnistm),
         ("digits", images / "digits", "--reference", mnistm),
         ("labels", images / "svhn.csv", builtin / "digits" / "svhn" / "val.csv"),
@@ -319,7 +362,8 @@ def test_the_headline(builtin, tmp_path, monkeypatch):
         "train": len(list_images(faces / "train")),
         "val": len(list_images(faces / "val")),
     }
-    assert content["checkpoints"]["p1_dcgan"]["sha256"] in (ROOT / "checkpoints" / "SHA256SUMS").read_text()
+    for notes in content["checkpoints"].values():
+        assert notes["sha256"] in (ROOT / "checkpoints" / "SHA256SUMS").read_text()
     assert json.loads((tmp_path / "results" / "headline.json").read_text()) == content
     sizes = {"faces": (790, 196), "digits": (1158, 172)}
     for name, size in sizes.items():
