@@ -18,7 +18,6 @@ matplotlib.use("svg")
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
 
 from common.config import UserError, option, parse_config, run_script
 from common.data import NUM_CLASSES
@@ -27,7 +26,6 @@ from experiments.runs import METHODS, RESULTS, ROOT, mean_and_spread, read_resul
 BLUE, ORANGE, GREEN, PURPLE, RED, BLACK = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#000000"
 DOMAINS = {0: ("MNIST-M", BLUE), 1: ("target", ORANGE)}
 STYLE = {"svg.hashsalt": "dlcv-hw2", "font.size": 8, "axes.spines.top": False, "axes.spines.right": False}
-THOUSANDS = FuncFormatter(lambda images, _: f"{images / 1000:,.0f}k")
 LINES = {"dcgan": (BLUE, "o"), "wgan": (ORANGE, "s")}
 
 
@@ -35,6 +33,11 @@ LINES = {"dcgan": (BLUE, "o"), "wgan": (ORANGE, "s")}
 class Config:
     results: Path = option(RESULTS, "folder of the result files")
     build: Path = option(ROOT / "build", "folder of the figures")
+
+
+def thousands(images: float, _: int) -> str:
+    """The label of a tick that counts images."""
+    return f"{images / 1000:,.0f}k"
 
 
 def draw_curves(content: dict[str, Any]) -> Figure:
@@ -50,7 +53,7 @@ def draw_curves(content: dict[str, Any]) -> Figure:
     right.set(xlabel="images seen", ylabel="training minus held-out faces")
     right.axhline(0, color="0.6", linewidth=0.7)
     for axes in (left, right):
-        axes.xaxis.set_major_formatter(THOUSANDS)
+        axes.xaxis.set_major_formatter(thousands)
         axes.legend(frameon=False)
     return figure
 
@@ -63,7 +66,7 @@ def draw_distances(content: dict[str, Any]) -> Figure:
     axes.axhline(0, color="0.6", linewidth=0.7)
     lowest = min(distance for name in ("fast", "default") for _, distance in content[name]["distance"])
     axes.set(xlabel="generated images of training", ylabel="critic’s distance", ylim=(min(lowest, 0) - 0.5, 4))
-    axes.xaxis.set_major_formatter(THOUSANDS)
+    axes.xaxis.set_major_formatter(thousands)
     axes.legend(frameon=False)
     return figure
 
@@ -73,8 +76,9 @@ def draw_lesson(content: dict[str, Any]) -> Figure:
     figure, axes = plt.subplots(figsize=(3.9, 2.2), layout="constrained")
     labels = {"tanh range": "real images in [−1, 1]", "imagenet": "ImageNet’s normalisation"}
     for (name, run), color, style in zip(content.items(), (BLUE, RED), ("-", "--"), strict=True):
-        x, values = [100 * (i + 1) / len(run["accuracy_d"]) for i in range(len(run["accuracy_d"]))], run["accuracy_d"]
-        axes.plot(x, values, style, color=color, label=labels[name])
+        values = run["accuracy_d"]
+        shares = [100 * (i + 1) / len(values) for i in range(len(values))]
+        axes.plot(shares, values, style, color=color, label=labels[name])
     axes.set(xlabel="training, %", ylabel="the discriminator is right", ylim=(0.45, 1.02))
     axes.legend(frameon=False, loc="lower right")
     return figure

@@ -4,7 +4,7 @@
     python3 -m experiments.p1 --part wgan       # short trainings of B
     python3 -m experiments.p1 --part lesson     # real images normalised as for ImageNet: the discriminator wins
     python3 -m experiments.p1 --part curve      # FID over the trainings in --run-a and --run-b, which log it
-    python3 -m experiments.p1 --part collapse   # the critic's distance in --run-b and in --run-fast, which it foretells
+    python3 -m experiments.p1 --part collapse   # what a generator that learns too fast does: --run-fast beside --run-b
     python3 -m experiments.p1 --part figures    # interpolation, nearest training faces, failures, training as a GIF
 
 A row's score is FID (and KID) of 1,000 samples against 2,000 training faces that were held out; val chooses
@@ -35,7 +35,18 @@ from common.images import make_grid, save_gif, save_image
 from common.metrics import face_counts
 from common.run import is_released
 from experiments.headline import GRADED
-from experiments.runs import RESULTS, ROOT, mean_and_spread, metrics, read_results, table, train, write_results
+from experiments.runs import (
+    RESULTS,
+    ROOT,
+    logged,
+    mean_and_spread,
+    metrics,
+    read_of_run,
+    read_results,
+    table,
+    train,
+    write_results,
+)
 from models.dcgan import Generator
 
 CPU = torch.device("cpu")
@@ -109,12 +120,17 @@ class Config:
     only: str = option("", "these rows of the table alone, separated by commas")
 
 
+def decisive(part: str, settings: dict[str, Any]) -> dict[str, Any]:
+    """Those of a training's settings that decide what it computes."""
+    free = {field.name for field in fields(SCRIPTS[part].Config) if field.metadata["free"]}
+    return {name: value for name, value in settings.items() if name not in free}
+
+
 def settings(part: str, options: tuple[object, ...]) -> dict[str, Any]:
     """What a training by these options computes: every option of its script that is not free."""
     script = SCRIPTS[part]
     config = parse_config(script.Config, "", list(map(str, options)), {"original": script.ORIGINAL})
-    free = {field.name for field in fields(config) if field.metadata["free"]}
-    return {name: value for name, value in to_json(config).items() if name not in free | {"held_out", "seed"}}
+    return {name: value for name, value in decisive(part, to_json(config)).items() if name not in ("held_out", "seed")}
 
 
 def row_images(images: int, trained: dict[str, Any]) -> int:
@@ -162,9 +178,10 @@ def short_trainings(config: Config) -> dict[str, Any]:
         known[name] = {"settings": meant[name], "runs": runs}
         content["rows"] = {name: known[name] for name in ROWS[config.part] if name in known}
         write_results(file, content)
-    for name in content["rows"].keys() & PICTURED[config.part].keys():
-        picture = config.results / f"p1_{config.part}_{PICTURED[config.part][name]}.png"
-        run_dir = row_folder(config, name)
+    for name, shown in PICTURED[config.part].items():
+        if name not in content["rows"]:
+            continue
+        run_dir, picture = row_folder(config, name), config.results / f"p1_{config.part}_{shown}.png"
         if (run_dir / "samples").is_dir():
             save_image(picture, corner(list_images(run_dir / "samples")[-1], 1, 8))
         else:
@@ -225,20 +242,9 @@ def stages(run_dir: Path) -> list[Path]:
 
     Raises UserError if one of them is not there.
     """
-    try:
-        start = json.loads((run_dir / "config.json").read_text(encoding="utf-8")).get("start")
-    except OSError as error:
-        raise UserError(f"{run_dir} is not the folder of a training: {error.strerror} (config.json)") from None
+    start = json.loads(read_of_run(run_dir, "config.json")).get("start")
     went_on = start and not is_released(start)
     return [*(stages(Path(start).parent) if went_on else []), run_dir]
-
-
-def logged(run_dir: Path) -> list[dict[str, Any]]:
-    """The lines of a training's metrics.  Raises UserError if there are none."""
-    try:
-        return list(map(json.loads, (run_dir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()))
-    except OSError as error:
-        raise UserError(f"{run_dir} is not the folder of a training: {error.strerror} (metrics.jsonl)") from None
 
 
 def curve(run_dir: Path) -> dict[str, Any]:
@@ -247,7 +253,7 @@ def curve(run_dir: Path) -> dict[str, Any]:
     `trained_images` are those of its weights.  Raises UserError if no FID was logged.
     """
     lines = [line for stage in stages(run_dir) for line in logged(stage)]
-    settings = json.loads((run_dir / "config.json").read_text(encoding="utf-8"))
+    settings = json.loads(read_of_run(run_dir, "config.json"))
     content: dict[str, Any] = {name: settings[name] for name in ("held_out", "score_count", "batch_size")}
     content["trained_images"] = int(load_weights(Generator(), run_dir / "weights.safetensors")["images"])
     for shown, name in (
@@ -265,10 +271,16 @@ def curve(run_dir: Path) -> dict[str, Any]:
 def collapse(config: Config) -> dict[str, Any]:
     """The critic's distance in a training whose generator learns too fast, beside B's own, and its last two sheets.
 
-    Distances are [images seen, mean over `images_per_mean`] pairs.  Raises UserError if a training is not there or
-    logged no FID as far as the faster one went.
+    Distances are [images seen, mean over `images_per_mean`] pairs.  Raises UserError if a training is not there, if
+    they differ in more than the generator's learning rate, or if one logged no FID as far as the faster one went.
     """
     content: dict[str, Any] = {"images_per_mean": 5000}
+    fast, default = (
+        decisive("wgan", json.loads(read_of_run(run_dir, "config.json"))) for run_dir in (config.run_fast, config.run_b)
+    )
+    rate = "learning_rate_g"
+    if fast | {rate: default[rate]} != default or fast[rate] != 2 * default[rate]:
+        raise UserError(f"{config.run_fast} is not {config.run_b} with its generator's learning rate doubled")
     lines = {"fast": logged(config.run_fast), "default": logged(config.run_b)}
     last = lines["fast"][-1]["images"]
     for name, of_training in lines.items():

@@ -28,10 +28,22 @@ def train(script: str, run_dir: Path, *options: object) -> Path:
     return run_dir
 
 
+def read_of_run(run_dir: Path, name: str) -> str:
+    """The text of a file in a training's folder.  Raises UserError if it is not there."""
+    try:
+        return (run_dir / name).read_text(encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{run_dir} is not the folder of a training: {error.strerror} ({name})") from None
+
+
+def logged(run_dir: Path) -> list[dict[str, Any]]:
+    """The lines of a training's metrics, in the order of the steps.  Raises UserError if they are not there."""
+    return list(map(json.loads, read_of_run(run_dir, "metrics.jsonl").splitlines()))
+
+
 def metrics(run_dir: Path, name: str) -> list[float]:
     """The logged values of a metric, in the order of the steps."""
-    lines = map(json.loads, (run_dir / "metrics.jsonl").read_text(encoding="utf-8").splitlines())
-    return [line[name] for line in lines if name in line]
+    return [line[name] for line in logged(run_dir) if name in line]
 
 
 def write_results(file: Path, content: dict[str, Any]) -> None:

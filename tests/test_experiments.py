@@ -240,6 +240,8 @@ def test_the_collapse_of_a_critic(tmp_path, monkeypatch, capsys):
         lines = [{"images": images, "distance": sign * images} for images in range(1000, length + 1, 1000)]
         lines += [{"images": images, "fid": 300.0 + images} for images in (6000, length)]
         (tmp_path / name / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        trained = {"learning_rate_g": 4e-4 if name == "fast" else 2e-4, "seed": 0, "images": length}
+        (tmp_path / name / "config.json").write_text(json.dumps(trained))
         for number in range(3):
             pixels = torch.full((3, 526, 526), 80 * number, dtype=torch.uint8)
             save_image(tmp_path / name / "samples" / f"{1000 * number:09d}.png", pixels)
@@ -258,6 +260,10 @@ def test_the_collapse_of_a_critic(tmp_path, monkeypatch, capsys):
     (tmp_path / "default" / "metrics.jsonl").write_text("".join(line for line in lines if "fid" not in line))
     with pytest.raises(UserError, match="no FID of the default training by 12,000 images"):
         p1.main()
+    for other in ({"learning_rate_g": 4e-4, "seed": 1}, {"learning_rate_g": 3e-4, "seed": 0}):
+        (tmp_path / "fast" / "config.json").write_text(json.dumps(other))
+        with pytest.raises(UserError, match="default with its generator's learning rate doubled"):
+            p1.main()
     monkeypatch.setattr(sys, "argv", [*sys.argv[:-1], str(tmp_path / "none")])
     with pytest.raises(UserError, match="none is not the folder of a training"):
         p1.main()
