@@ -15,7 +15,7 @@ from benchmarks import bench
 from common.config import run_script
 from experiments import headline, p2, p3, report
 from experiments.report_numbers import MADE_BY
-from experiments.runs import RESULTS, ROOT, percent, read_results
+from experiments.runs import METHODS, RESULTS, ROOT, percent, read_results
 
 TEXT = (ROOT / "report" / "report.typ").read_text(encoding="utf-8")
 
@@ -161,6 +161,11 @@ def test_the_readme_shows_what_was_measured():
     course = headline.CITED["course"]["data"]
     for name, split in (("face", "train"), ("svhn", "train")):
         assert f"{data[name][split]:,}" in readme and f"{course[name][split]:,}" in readme
+
+
+def test_the_readme_names_the_method_that_draws():
+    readme = re.sub(r"\s+", " ", (ROOT / "README.md").read_text(encoding="utf-8"))
+    assert re.findall(r"`hw2_1.sh` draws by the (\w+)", readme) == [METHODS[headline.GRADED].split()[-1]]
 
 
 @pytest.mark.parametrize("part", ["bounds", "ladder"])
