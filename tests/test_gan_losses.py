@@ -43,23 +43,44 @@ def images(count: int, size: int = 6, seed: int = 0) -> Tensor:
 # Gradient penalties
 
 
-def test_r1_of_a_linear_discriminator():
+@pytest.mark.parametrize("joint", [False, True])
+def test_r1_of_a_linear_discriminator(joint):
     """The gradient of w . x is w everywhere: |w|^2 / 2, and its gradient in w is w."""
     weight = images(1, seed=1)[0]
     discriminator = Linear(weight).eval()
-    penalty = p1_dcgan_train.gradient_penalty(discriminator, images(5))
+    penalty, _ = p1_dcgan_train.gradient_penalties(discriminator.logits, images(5), images(5, seed=2), joint)
     assert penalty.item() == pytest.approx(weight.square().sum().item() / 2)
     penalty.backward()
     torch.testing.assert_close(discriminator.weight.grad, weight)
 
 
-def test_r1_of_a_quadratic_discriminator():
+@pytest.mark.parametrize("joint", [False, True])
+def test_r1_of_a_quadratic_discriminator(joint):
     """The gradient of (w . x)^2 / 2 is (w . x) w: the mean over images of (w . x)^2 |w|^2 / 2."""
-    weight, real = images(1, seed=1)[0], images(5)
-    penalty = p1_dcgan_train.gradient_penalty(Linear(weight, square=True).eval(), real)
-    products = (real * weight).sum((1, 2, 3))
-    assert penalty.item() == pytest.approx((products.square().mean() * weight.square().sum() / 2).item())
-    assert not real.requires_grad and real.grad is None
+    weight, both = images(1, seed=1)[0], (images(5), images(5, seed=2))
+    penalties = p1_dcgan_train.gradient_penalties(Linear(weight, square=True).eval().logits, *both, joint)
+    for penalty, seen in zip(penalties, both, strict=True):
+        products = (seen * weight).sum((1, 2, 3))
+        assert penalty.item() == pytest.approx((products.square().mean() * weight.square().sum() / 2).item())
+        assert not seen.requires_grad and seen.grad is None
+
+
+def test_r1_of_joint_batches_is_that_of_the_loss():
+    """By BatchNorm a generated image changes every real one's logit: R1 depends on them in joint batches alone."""
+    torch.manual_seed(0)
+    network = Discriminator().apply(initialize_weights)
+    real = images(8, 64)
+    for joint in (False, True):
+        penalties = [
+            p1_dcgan_train.gradient_penalties(network.logits, real, share * images(8, 64, seed=1), joint)
+            for share in (1, 4)
+        ]
+        (r1, r2), (other, _) = penalties
+        assert torch.equal(r1, other) != joint
+        seen = [part.clone().requires_grad_() for part in (real, images(8, 64, seed=1))]
+        logits = torch.cat(gan.judge_both(network.logits, *seen, joint))
+        by_hand = [gradient.square().sum() / 16 for gradient in torch.autograd.grad(logits.sum(), seen)]
+        torch.testing.assert_close([r1, r2], by_hand)
 
 
 def test_gradient_penalty_of_a_linear_critic():
