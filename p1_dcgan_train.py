@@ -105,7 +105,7 @@ def gradient_penalties(score: Callable[[Tensor], Tensor], real: Tensor, fake: Te
     Mescheder et al. 2018 (arXiv:1801.04406).  They are of the discriminator that the loss sees: in `joint`
     batches both kinds of images share BatchNorm's statistics.
     """
-    both = [images.detach().requires_grad_() for images in (real, fake)]
+    both = [images.detach().float().requires_grad_() for images in (real, fake)]
     logits = torch.cat(judge_both(score, *both, joint))
     gradients = torch.autograd.grad(logits.sum(), both, create_graph=True)
     return [gradient.float().square().sum((1, 2, 3)).mean() / 2 for gradient in gradients]

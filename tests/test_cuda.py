@@ -92,6 +92,11 @@ def step(self, *arguments, original, **options):
     return original(self, *arguments, **options)
 
 
+def gradients(output, inputs, **options):
+    """What torch.autograd.grad returns, all zeros."""
+    return [torch.zeros_like(each) for each in ([inputs] if isinstance(inputs, torch.Tensor) else inputs)]
+
+
 @pytest.fixture
 def cuda(monkeypatch):
     """A function that runs a script's main() on fake CUDA and returns the types it computed in."""
@@ -107,7 +112,7 @@ def cuda(monkeypatch):
     monkeypatch.setattr(torch.cuda.amp.common, "amp_definitely_not_available", lambda: False)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: True)
     monkeypatch.setattr(torch.Tensor, "backward", lambda self: None)
-    monkeypatch.setattr(torch.autograd, "grad", lambda output, inputs, **options: (torch.zeros_like(inputs),))
+    monkeypatch.setattr(torch.autograd, "grad", gradients)
     monkeypatch.setattr(common.run, "save_checkpoint", lambda path, state: None)  # nothing to save in fake tensors
     monkeypatch.setattr("signal.signal", lambda number, handler: None)
     # Sheets of fewer steps and statistics of fewer images: fake tensors cost as much however small they are.
@@ -145,6 +150,7 @@ DIGITS = ("--source", "digits/mnistm", "--target", "digits/usps", "--batch-size"
     [
         (p1_dcgan_train, FACES),
         (p1_dcgan_train, (*FACES, "--augment", "color,translation")),
+        (p1_dcgan_train, (*FACES, "--joint-batches", "--loss", "relativistic", "--r2-weight", 0.1)),
         (p1_dcgan_train, (*FACES, "--recipe", "original")),
         (p1_wgan_train, FACES),
         (p1_wgan_train, (*FACES, "--recipe", "original")),
