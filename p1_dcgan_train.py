@@ -99,16 +99,22 @@ class Config:
     resume: bool = option(False, "continue the run in --run-dir exactly where its checkpoint is", free=True)
 
 
-def gradient_penalties(score: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor, joint: bool) -> list[Tensor]:
-    """R1 and R2: half the mean squared gradient norms at real and at generated images, two scalars.
+def gradient_penalty(
+    score: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor, joint: bool, weights: tuple[float, float]
+) -> Tensor:
+    """R1 and R2 by their weights, one of which at least is above 0: a scalar.
 
-    Mescheder et al. 2018 (arXiv:1801.04406).  They are of the discriminator that the loss sees: in `joint`
-    batches both kinds of images share BatchNorm's statistics.
+    R1 is half the mean squared gradient norm at real images, R2 at generated ones (Mescheder et al. 2018,
+    arXiv:1801.04406), of the discriminator that the loss sees: in `joint` batches both kinds of images share
+    BatchNorm's statistics.
     """
-    both = [images.detach().float().requires_grad_() for images in (real, fake)]
+    pairs = zip((real, fake), weights, strict=True)
+    both = [images.detach().float().requires_grad_(weight > 0) for images, weight in pairs]
+    wanted = [images for images in both if images.requires_grad]
     logits = torch.cat(judge_both(score, *both, joint))
-    gradients = torch.autograd.grad(logits.sum(), both, create_graph=True)
-    return [gradient.float().square().sum((1, 2, 3)).mean() / 2 for gradient in gradients]
+    gradients = torch.autograd.grad(logits.sum(), wanted, create_graph=True)
+    norms = [gradient.square().sum((1, 2, 3)).mean() for gradient in gradients]
+    return sum(weight / 2 * norm for weight, norm in zip(filter(None, weights), norms, strict=True))
 
 
 def main() -> None:
@@ -143,6 +149,7 @@ def main() -> None:
         export_weights(run.folder / "weights.safetensors", released, **about)
         export_weights(run.folder / "discriminator.safetensors", network_d, **about)
 
+    penalized = (config.r1_weight, config.r2_weight)
     steps = max(1, config.images // config.batch_size)
     progress = trange(first_step, steps, initial=first_step, total=steps, unit="step", disable=not part.first)
     step = first_step
@@ -173,10 +180,10 @@ def main() -> None:
                 target = torch.full_like(logits_real, config.real_label)
                 loss_d = F.binary_cross_entropy_with_logits(logits_real, target) + F.softplus(logits_fake).mean()
             total = loss_d
-            if step % config.r1_every == 0 and turn == 0 and config.r1_weight + config.r2_weight > 0:
+            if step % config.r1_every == 0 and turn == 0 and any(penalized):
                 with autocast(device, config.precision):
-                    r1, r2 = gradient_penalties(network_d.logits, real, fake, config.joint_batches)
-                total = total + config.r1_every * (config.r1_weight * r1 + config.r2_weight * r2)
+                    penalty = gradient_penalty(network_d.logits, real, fake, config.joint_batches, penalized)
+                total = total + config.r1_every * penalty
             optimizer_d.zero_grad()
             part.backward(total, network_d)
             optimizer_d.step()

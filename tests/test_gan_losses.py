@@ -48,7 +48,7 @@ def test_r1_of_a_linear_discriminator(joint):
     """The gradient of w . x is w everywhere: |w|^2 / 2, and its gradient in w is w."""
     weight = images(1, seed=1)[0]
     discriminator = Linear(weight).eval()
-    penalty, _ = p1_dcgan_train.gradient_penalties(discriminator.logits, images(5), images(5, seed=2), joint)
+    penalty = p1_dcgan_train.gradient_penalty(discriminator.logits, images(5), images(5, seed=2), joint, (1, 0))
     assert penalty.item() == pytest.approx(weight.square().sum().item() / 2)
     penalty.backward()
     torch.testing.assert_close(discriminator.weight.grad, weight)
@@ -58,11 +58,14 @@ def test_r1_of_a_linear_discriminator(joint):
 def test_r1_of_a_quadratic_discriminator(joint):
     """The gradient of (w . x)^2 / 2 is (w . x) w: the mean over images of (w . x)^2 |w|^2 / 2."""
     weight, both = images(1, seed=1)[0], (images(5), images(5, seed=2))
-    penalties = p1_dcgan_train.gradient_penalties(Linear(weight, square=True).eval().logits, *both, joint)
-    for penalty, seen in zip(penalties, both, strict=True):
+    score, found = Linear(weight, square=True).eval().logits, []
+    for weights, seen in (((1, 0), both[0]), ((0, 1), both[1])):
+        found.append(p1_dcgan_train.gradient_penalty(score, *both, joint, weights).item())
         products = (seen * weight).sum((1, 2, 3))
-        assert penalty.item() == pytest.approx((products.square().mean() * weight.square().sum() / 2).item())
+        assert found[-1] == pytest.approx((products.square().mean() * weight.square().sum() / 2).item())
         assert not seen.requires_grad and seen.grad is None
+    together = p1_dcgan_train.gradient_penalty(score, *both, joint, (0.3, 0.2)).item()
+    assert together == pytest.approx(0.3 * found[0] + 0.2 * found[1]) and found[0] != pytest.approx(found[1])
 
 
 def test_r1_of_joint_batches_is_that_of_the_loss():
@@ -71,11 +74,10 @@ def test_r1_of_joint_batches_is_that_of_the_loss():
     network = Discriminator().apply(initialize_weights)
     real = images(8, 64)
     for joint in (False, True):
-        penalties = [
-            p1_dcgan_train.gradient_penalties(network.logits, real, share * images(8, 64, seed=1), joint)
-            for share in (1, 4)
-        ]
-        (r1, r2), (other, _) = penalties
+        r1, r2, other = (
+            p1_dcgan_train.gradient_penalty(network.logits, real, share * images(8, 64, seed=1), joint, weights)
+            for share, weights in ((1, (1, 0)), (1, (0, 1)), (4, (1, 0)))
+        )
         assert torch.equal(r1, other) != joint
         seen = [part.clone().requires_grad_() for part in (real, images(8, 64, seed=1))]
         logits = torch.cat(gan.judge_both(network.logits, *seen, joint))
