@@ -202,7 +202,8 @@ def main() -> None:
         if run.sample_due(images_seen):
             run.sample(step + 1, images_seen, sample_sheet(ema, device))
             if config.held_out:
-                run.log(step + 1, images_seen, overfitting(critic, "scores", faces, held_out, device))
+                beside = network_g if config.joint_batches else None
+                run.log(step + 1, images_seen, overfitting(critic, "scores", faces, held_out, device, beside))
         if config.score_every and run.passed(images_seen, config.score_every):
             run.log(step + 1, images_seen, sample_scores(ema, config.score_count, held_out_paths, device))
         if run.save_due():

@@ -72,19 +72,28 @@ def hold_out(count: int, held_out: int) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def overfitting(
-    network: nn.Module, score: str, training: Tensor, held_out: Tensor, device: torch.device
+    network: nn.Module,
+    score: str,
+    training: Tensor,
+    held_out: Tensor,
+    device: torch.device,
+    network_g: nn.Module | None = None,
 ) -> dict[str, Tensor]:
     """What a discriminator or critic says on average of uint8 images it trains on, and of held-out ones.
 
     `score` is the name of its method.  The further apart the two, the more it knows by heart.  It works on
-    a copy, with the statistics of the batch as in training, so that watching changes nothing.
+    copies, with the statistics of the batch as in training, so that watching changes nothing: each kind in a
+    batch of its own, or, with the generator of a training in joint batches, both in one with as many of its images.
+    Of a batch of its own BatchNorm takes out what all its images share, so there a difference is seen less.
     """
     network = copy.deepcopy(network).train()
-    found = {}
-    for name, images in (("train", training), ("held_out", held_out)):
-        indices = torch.arange(min(len(images), 256))
-        found[f"{score}_{name}"] = getattr(network, score)(real_batch(images, indices, device)).float().mean()
-    return found
+    real = [real_batch(images, torch.arange(min(len(images), 256)), device) for images in (training, held_out)]
+    if network_g is None:
+        found = [getattr(network, score)(images) for images in real]
+    else:
+        fake = copy.deepcopy(network_g).train()(latents(sum(map(len, real))).to(device))
+        found = getattr(network, score)(torch.cat((*real, fake))).split([*map(len, real), len(fake)])[:2]
+    return {f"{score}_{name}": of.float().mean() for name, of in zip(("train", "held_out"), found, strict=True)}
 
 
 def sample_scores(network: nn.Module, count: int, held_out: list[Path], device: torch.device) -> dict[str, float]:

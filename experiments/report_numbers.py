@@ -51,7 +51,7 @@ MADE_BY = {
     **{f"p3_{part}.json": f"python3 -m experiments.p3 --part {part}" for part in p3.PARTS},
     **{f"p3_hardest_{target}.png": "python3 -m experiments.p3 --part hardest" for target in TARGETS},
 }
-COUNTED = {1: "one", 3: "three", 5: "five"}
+COUNTED = {1: "one", 5: "five"}
 MILD = 1.0  # guidance scale between none and the default
 # Options that no table lists.
 WITHOUT = {

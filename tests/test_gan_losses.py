@@ -1,5 +1,6 @@
 """The losses, augmentations and averages of the four trainings against closed forms."""
 
+import copy
 import math
 
 import pytest
@@ -16,7 +17,7 @@ from common.data import batch_indices, fingerprint, to_unit_range
 from common.device import generator
 from common.ema import RAMP, make_ema, update_ema
 from common.images import make_grid, to_uint8
-from models.dcgan import Critic, Discriminator, initialize_weights
+from models.dcgan import Critic, Discriminator, Generator, initialize_weights
 
 CPU = torch.device("cpu")
 
@@ -453,3 +454,19 @@ def test_watching_a_discriminator_changes_nothing():
     torch.testing.assert_close(found["logits_train"], expected.detach(), rtol=1e-4, atol=1e-5)
     gan.overfitting(network, "logits", images, images, CPU)
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
+
+
+def test_watching_a_discriminator_that_trains_in_joint_batches():
+    """Both kinds of faces and as many generated ones share the statistics; the generator is not changed either."""
+    torch.manual_seed(0)
+    networks = Discriminator(), Generator()
+    before = [copy.deepcopy(network.state_dict()) for network in networks]
+    faces = torch.randint(0, 256, (10, 3, 64, 64), dtype=torch.uint8)
+    found = gan.overfitting(networks[0], "logits", faces[:6], faces[6:], CPU, networks[1])
+    for network, state in zip(networks, before, strict=True):
+        assert all(torch.equal(tensor, state[name]) for name, tensor in network.state_dict().items())
+    logits = networks[0].logits(torch.cat((faces.float() / 127.5 - 1, networks[1](gan.latents(10)))))
+    for name, mean in (("train", logits[:6].mean()), ("held_out", logits[6:10].mean())):
+        torch.testing.assert_close(found[f"logits_{name}"], mean.detach(), rtol=1e-4, atol=1e-5)
+    alone = gan.overfitting(networks[0], "logits", faces[:6], faces[6:], CPU)
+    assert (alone["logits_train"] - found["logits_train"]).abs() > 1e-3
