@@ -9,6 +9,7 @@ are drawn as digits.  The same result files give the same figures.  `python3 -m 
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import matplotlib
@@ -72,15 +73,24 @@ def draw_distances(content: dict[str, Any]) -> Figure:
 
 
 def draw_lesson(content: dict[str, Any]) -> Figure:
-    """The share of images that the discriminator tells right, with either normalisation of the real ones."""
+    """The share of images that the discriminator tells right, by normalisation: means over tenths of a training."""
     figure, axes = plt.subplots(figsize=(3.9, 2.2), layout="constrained")
-    labels = {"tanh range": "real images in [−1, 1]", "imagenet": "ImageNet’s normalisation"}
-    for (name, run), color, style in zip(content.items(), (BLUE, RED), ("-", "--"), strict=True):
-        values = run["accuracy_d"]
-        shares = [100 * (i + 1) / len(values) for i in range(len(values))]
-        axes.plot(shares, values, style, color=color, label=labels[name])
+    labels = {
+        "tanh range": "[−1, 1]",
+        "imagenet": "ImageNet’s",
+        "tanh range joint": "[−1, 1], joint batches",
+        "imagenet joint": "ImageNet’s, joint batches",
+    }
+    for name, label in labels.items():
+        color, style = RED if "imagenet" in name else BLUE, "--" if "joint" in name else "-"
+        values = content[name]["accuracy_d"]
+        tenths: dict[int, list[float]] = {}
+        for i, value in enumerate(values):
+            tenths.setdefault(10 * i // len(values), []).append(value)
+        middles = [10 * tenth + 5 for tenth in tenths]
+        axes.plot(middles, list(map(fmean, tenths.values())), style, color=color, label=label)
     axes.set(xlabel="training, %", ylabel="the discriminator is right", ylim=(0.45, 1.02))
-    axes.legend(frameon=False, loc="lower right")
+    figure.legend(frameon=False, loc="outside upper center", ncols=2)
     return figure
 
 

@@ -88,6 +88,7 @@ PICTURED = {
     "wgan": {"original: weight clipping": "plain", "  1 and joint at 2e-4 and 4e-4": "improved"},
 }
 CELL = 66  # pixels from one face of a sheet to the next
+LESSONS = ("tanh range", "imagenet", "tanh range joint", "imagenet joint")  # trainings of the normalisation lesson
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -212,19 +213,25 @@ def imagenet_batch(images: Tensor, indices: Tensor, device: torch.device) -> Ten
 
 
 def lesson(config: Config) -> dict[str, Any]:
-    """The original recipe on real images in [-1, 1] and on ImageNet-normalised ones: the discriminator's accuracy."""
+    """The original recipe on real images in [-1, 1] and on ImageNet-normalised ones: the discriminator's accuracy.
+
+    Twice: with batches of real or generated images alone, as is usual, of which BatchNorm takes the scale out, and
+    with joint ones, where the discriminator can see it.
+    """
     content: dict[str, Any] = {}
     length = ("--images", config.images // 4, "--sample-every", max(1, config.images // 16), "--log-every", 5)
-    for name, batch in (("tanh range", p1_dcgan_train.real_batch), ("imagenet", imagenet_batch)):
+    for name in LESSONS:
         run_dir = config.runs / "lesson" / name.replace(" ", "_")
-        options = ("--data", config.data, "--run-dir", run_dir, "--resume", *PLAIN, *length)
+        batch = imagenet_batch if "imagenet" in name else p1_dcgan_train.real_batch
+        joint = ("--joint-batches",) if "joint" in name else ()
+        options = ("--data", config.data, "--run-dir", run_dir, "--resume", *PLAIN, *joint, *length)
         arguments = ["p1_dcgan_train.py", *map(str, options)]
         with mock.patch.object(p1_dcgan_train, "real_batch", batch), mock.patch.object(sys, "argv", arguments):
             p1_dcgan_train.main()
         logged = ("accuracy_d", "logit_real", "logit_fake", "loss_g")
         content[name] = {metric: metrics(run_dir, metric) for metric in logged}
         newest = list_images(run_dir / "samples")[-1]
-        save_image(config.results / f"p1_lesson_{run_dir.name}.png", corner(newest, 2, 8))
+        save_image(config.results / f"p1_lesson_{run_dir.name}.png", corner(newest, 1, 8))
     write_results(config.results / "p1_lesson.json", content)
     return content
 

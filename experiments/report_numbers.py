@@ -38,7 +38,7 @@ MADE_BY = {
         for shown in pictured.values()
     },
     **{f"p1_collapse_{number}.png": "python3 -m experiments.p1 --part collapse" for number in range(2)},
-    **{f"p1_lesson_{name}.png": "python3 -m experiments.p1 --part lesson" for name in ("tanh_range", "imagenet")},
+    **{f"p1_lesson_{name.replace(' ', '_')}.png": "python3 -m experiments.p1 --part lesson" for name in p1.LESSONS},
     **{
         f"p1_{name}.png": "python3 -m experiments.p1 --part figures"
         for name in ("first32_dcgan", "first32_wgan", "interpolation", "nearest", "missed")
@@ -227,9 +227,9 @@ def face_numbers(results: dict[str, Any]) -> dict[str, Any]:
             "best_fid": f"{fids[best]:.1f}",
             "first_fid": f"{next(iter(fids.values())):.1f}",
         }
-    lesson = {name: results["p1_lesson"][name]["accuracy_d"] for name in ("tanh range", "imagenet")}
-    for key, values in zip(("tanh", "imagenet"), lesson.values(), strict=True):
-        found[f"lesson_{key}"] = percent([mean_and_spread(values[-max(1, len(values) // 10) :])[0]])
+    for name in p1.LESSONS:
+        values = results["p1_lesson"][name]["accuracy_d"]
+        found[f"lesson_{name.replace(' ', '_')}"] = percent([mean_and_spread(values[len(values) // 2 :])[0]])
     ends = [(end - m) / s for end in (0, 1) for m, s in zip(p1.IMAGENET_MEAN, p1.IMAGENET_STD, strict=True)]
     found |= {"imagenet_low": f"{min(ends):.1f}".replace("-", "−"), "imagenet_high": f"{max(ends):.1f}"}
     for letter, name in (("a", "dcgan"), ("b", "wgan")):

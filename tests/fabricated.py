@@ -20,8 +20,7 @@ SHEETS = {
     "p1_interpolation": (262, 658),
     "p1_nearest": (328, 526),
     "p1_missed": (262, 526),
-    "p1_lesson_tanh_range": (130, 526),
-    "p1_lesson_imagenet": (130, 526),
+    **{f"p1_lesson_{name.replace(' ', '_')}": (64, 526) for name in p1.LESSONS},
     **{f"p1_{part}_{shown}": (64, 526) for part in ("dcgan", "wgan") for shown in ("plain", "improved")},
     **{f"p1_collapse_{number}": (130, 526) for number in range(2)},
     "p2_grid": (578, 578),
@@ -93,7 +92,7 @@ def fabricate(folder: Path, points: int = 1000) -> None:
         write_results(folder / f"p1_{part}.json", {"images": 64_000, "rows": rows})
     steps = range(50)
     logged = {name: [near(-1, 1) for _ in steps] for name in ("logit_real", "logit_fake", "loss_g")}
-    accuracies = {"tanh range": [near(0.7, 0.9) for _ in steps], "imagenet": [min(1, 0.6 + i / 50) for i in steps]}
+    accuracies = {name: [near(0.7, 0.9) for _ in steps] for name in p1.LESSONS}
     write_results(folder / "p1_lesson.json", {name: logged | {"accuracy_d": a} for name, a in accuracies.items()})
     trained = {name: content["checkpoints"][f"p1_{name}"]["trained_images"] for name in ("dcgan", "wgan")}
     images = [25_000 * (i + 1) for i in range(20)]
