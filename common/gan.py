@@ -92,7 +92,7 @@ def overfitting(
         found = [getattr(network, score)(images) for images in real]
     else:
         fake = copy.deepcopy(network_g).train()(latents(sum(map(len, real))).to(device))
-        found = getattr(network, score)(torch.cat((*real, fake))).split([*map(len, real), len(fake)])[:2]
+        found = judge_both(getattr(network, score), torch.cat(real), fake, True)[0].split([*map(len, real)])
     return {f"{score}_{name}": of.float().mean() for name, of in zip(("train", "held_out"), found, strict=True)}
 
 

@@ -76,10 +76,10 @@ def draw_lesson(content: dict[str, Any]) -> Figure:
     """The share of images that the discriminator tells right, by normalisation: means over tenths of a training."""
     figure, axes = plt.subplots(figsize=(3.9, 2.2), layout="constrained")
     labels = {
-        "tanh range": "[−1, 1]",
+        "tanh_range": "[−1, 1]",
         "imagenet": "ImageNet’s",
-        "tanh range joint": "[−1, 1], joint batches",
-        "imagenet joint": "ImageNet’s, joint batches",
+        "tanh_range_joint": "[−1, 1], joint batches",
+        "imagenet_joint": "ImageNet’s, joint batches",
     }
     for name, label in labels.items():
         color, style = RED if "imagenet" in name else BLUE, "--" if "joint" in name else "-"

@@ -54,8 +54,7 @@ PLAIN = ("--recipe", "original")
 AVERAGED = (*PLAIN, "--ema-half-life", 10_000)
 MOVED = (*AVERAGED, "--flips", "--augment", "translation")
 PAIRED = (*MOVED, "--joint-batches", "--loss", "relativistic")
-R1_AND_R2 = ("--r1-weight", 0.05, "--r2-weight", 0.05, "--r1-every", 4)
-PENALISED = (*PAIRED, *R1_AND_R2, "--learning-rate-g", 4e-4, "--learning-rate-d", 4e-4)
+BOTH_PENALTIES = ("--r1-weight", 0.05, "--r2-weight", 0.05, "--r1-every", 4)
 PENALTY = ("--learning-rate-g", 1e-4, "--learning-rate-c", 2e-4, "--decay-from", 0.7, "--ema-half-life", 10_000)
 APART = (*PENALTY, "--no-joint-batches")
 HELD_OUT = 2000
@@ -70,7 +69,14 @@ ROWS: dict[str, dict[str, tuple[object, ...]]] = {
         "  joint and relativistic": PAIRED,
         "  these two without translation": (*PAIRED, "--augment", "none"),
         "  these two and G at 4e-4": (*PAIRED, "--learning-rate-g", 4e-4),
-        "  these two with R1 and R2 at 4e-4": PENALISED,
+        "  these two with R1 and R2 at 4e-4": (
+            *PAIRED,
+            *BOTH_PENALTIES,
+            "--learning-rate-g",
+            4e-4,
+            "--learning-rate-d",
+            4e-4,
+        ),
         "  no BatchNorm but R1": (*MOVED, "--no-batch-norm", "--r1-weight", 0.1),
     },
     "wgan": {
@@ -88,7 +94,7 @@ PICTURED = {
     "wgan": {"original: weight clipping": "plain", "  1 and joint at 2e-4 and 4e-4": "improved"},
 }
 CELL = 66  # pixels from one face of a sheet to the next
-LESSONS = ("tanh range", "imagenet", "tanh range joint", "imagenet joint")  # trainings of the normalisation lesson
+LESSONS = ("tanh_range", "imagenet", "tanh_range_joint", "imagenet_joint")  # trainings of the normalisation lesson
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -221,7 +227,7 @@ def lesson(config: Config) -> dict[str, Any]:
     content: dict[str, Any] = {}
     length = ("--images", config.images // 4, "--sample-every", max(1, config.images // 16), "--log-every", 5)
     for name in LESSONS:
-        run_dir = config.runs / "lesson" / name.replace(" ", "_")
+        run_dir = config.runs / "lesson" / name
         batch = imagenet_batch if "imagenet" in name else p1_dcgan_train.real_batch
         joint = ("--joint-batches",) if "joint" in name else ()
         options = ("--data", config.data, "--run-dir", run_dir, "--resume", *PLAIN, *joint, *length)
@@ -231,7 +237,7 @@ def lesson(config: Config) -> dict[str, Any]:
         logged = ("accuracy_d", "logit_real", "logit_fake", "loss_g")
         content[name] = {metric: metrics(run_dir, metric) for metric in logged}
         newest = list_images(run_dir / "samples")[-1]
-        save_image(config.results / f"p1_lesson_{run_dir.name}.png", corner(newest, 1, 8))
+        save_image(config.results / f"p1_lesson_{name}.png", corner(newest, 1, 8))
     write_results(config.results / "p1_lesson.json", content)
     return content
 

@@ -38,7 +38,7 @@ MADE_BY = {
         for shown in pictured.values()
     },
     **{f"p1_collapse_{number}.png": "python3 -m experiments.p1 --part collapse" for number in range(2)},
-    **{f"p1_lesson_{name.replace(' ', '_')}.png": "python3 -m experiments.p1 --part lesson" for name in p1.LESSONS},
+    **{f"p1_lesson_{name}.png": "python3 -m experiments.p1 --part lesson" for name in p1.LESSONS},
     **{
         f"p1_{name}.png": "python3 -m experiments.p1 --part figures"
         for name in ("first32_dcgan", "first32_wgan", "interpolation", "nearest", "missed")
@@ -229,7 +229,7 @@ def face_numbers(results: dict[str, Any]) -> dict[str, Any]:
         }
     for name in p1.LESSONS:
         values = results["p1_lesson"][name]["accuracy_d"]
-        found[f"lesson_{name.replace(' ', '_')}"] = percent([mean_and_spread(values[len(values) // 2 :])[0]])
+        found[f"lesson_{name}"] = percent([mean_and_spread(values[len(values) // 2 :])[0]])
     ends = [(end - m) / s for end in (0, 1) for m, s in zip(p1.IMAGENET_MEAN, p1.IMAGENET_STD, strict=True)]
     found |= {"imagenet_low": f"{min(ends):.1f}".replace("-", "−"), "imagenet_high": f"{max(ends):.1f}"}
     for letter, name in (("a", "dcgan"), ("b", "wgan")):

@@ -20,7 +20,7 @@ SHEETS = {
     "p1_interpolation": (262, 658),
     "p1_nearest": (328, 526),
     "p1_missed": (262, 526),
-    **{f"p1_lesson_{name.replace(' ', '_')}": (64, 526) for name in p1.LESSONS},
+    **{f"p1_lesson_{name}": (64, 526) for name in p1.LESSONS},
     **{f"p1_{part}_{shown}": (64, 526) for part in ("dcgan", "wgan") for shown in ("plain", "improved")},
     **{f"p1_collapse_{number}": (130, 526) for number in range(2)},
     "p2_grid": (578, 578),

@@ -96,7 +96,11 @@ def test_the_report_is_built(monkeypatch, capsys, results):
 @pytest.mark.parametrize(
     ("file", "edit", "named"),
     [
-        ("p1_dcgan.json", lambda content: content["rows"].pop("+ averaged weights"), "'rows > + averaged weights'"),
+        (
+            "p1_dcgan.json",
+            lambda content: content["rows"].pop("+ averaged weights"),
+            "lacks 'rows > + averaged weights'",
+        ),
         ("p3_bounds.json", lambda content: content["usps"].pop("DANN"), "lacks 'usps > DANN'"),
         (
             "p3_ladder.json",
