@@ -131,4 +131,4 @@ def judge_fake(score: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor, jo
 
 def real_batch(images: Tensor, indices: Tensor, device: torch.device) -> Tensor:
     """The chosen images of a uint8 (n, 3, 64, 64) cache as float [-1, 1] on `device`, channels last."""
-    return to_unit_range(images[indices].to(device)).contiguous(memory_format=torch.channels_last)
+    return to_unit_range(images[indices.to(images.device)].to(device)).contiguous(memory_format=torch.channels_last)

@@ -1,5 +1,6 @@
 """The three scores of the homework: FID (and KID) of faces, dlib's face rate, and digit accuracy."""
 
+import functools
 import importlib.util
 import warnings
 import zipfile
@@ -82,6 +83,21 @@ def _load_pytorch_fid(path: Path, device: torch.device) -> Network:
     return lambda images: network(images)[0].flatten(1)
 
 
+@functools.cache  # a training that scores itself again and again loads it once
+def _load_inception(path: Path, digest: str, device: torch.device) -> Network:
+    """The network of a file whose checksum is `digest`, tried out."""
+    try:
+        network = (_load_torchscript if _is_torchscript(path) else _load_pytorch_fid)(path, device)
+        with torch.no_grad():
+            features = network(torch.zeros(2, 3, 299, 299, device=device))
+    except (RuntimeError, ValueError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{path} is not an Inception network ({reason})") from None
+    if not isinstance(features, Tensor) or features.shape != (2, FEATURES) or not features.isfinite().all():
+        raise UserError(f"{path} is not an Inception network: it does not give {FEATURES} finite features an image")
+    return network
+
+
 def inception_network(weights: str, device: torch.device) -> tuple[Network, str]:
     """FID's Inception (Szegedy et al. 2015, the TensorFlow weights of Heusel et al. 2017) and its weights' sha256.
 
@@ -99,16 +115,7 @@ def inception_network(weights: str, device: torch.device) -> tuple[Network, str]
     digest = sha256(path)
     if not digest:
         raise UserError(f"{path} is missing")
-    try:
-        network = (_load_torchscript if _is_torchscript(path) else _load_pytorch_fid)(path, device)
-        with torch.no_grad():
-            features = network(torch.zeros(2, 3, 299, 299, device=device))
-    except (RuntimeError, ValueError, TypeError, AttributeError, zipfile.BadZipFile) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{path} is not an Inception network ({reason})") from None
-    if not isinstance(features, Tensor) or features.shape != (2, FEATURES) or not features.isfinite().all():
-        raise UserError(f"{path} is not an Inception network: it does not give {FEATURES} finite features an image")
-    return network, digest
+    return _load_inception(path, digest, device), digest
 
 
 @torch.no_grad()
