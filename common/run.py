@@ -90,7 +90,8 @@ class Run:
         remove_parts(self.folder)
 
     def _refuse_differences(self, earlier: dict[str, Any]) -> None:
-        for name in sorted(self.fixed.keys() | earlier.keys()):
+        names = self.fixed.keys() | earlier.keys()
+        for name in sorted(names, key=lambda name: (name in self.fixed, name)):  # first what tells of another script
             # A checkpoint from before an option existed was trained as the option's default says.
             if name not in self.fixed:
                 raise UserError(f"{self.checkpoint} is of another training: this one has no option {name}")

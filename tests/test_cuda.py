@@ -149,8 +149,7 @@ DIGITS = ("--source", "digits/mnistm", "--target", "digits/usps", "--batch-size"
     ("module", "options"),
     [
         (p1_dcgan_train, FACES),
-        (p1_dcgan_train, (*FACES, "--augment", "color,translation")),
-        (p1_dcgan_train, (*FACES, "--joint-batches", "--loss", "relativistic", "--r2-weight", 0.1)),
+        (p1_dcgan_train, (*FACES, "--r1-weight", 0.1, "--r2-weight", 0.1)),
         (p1_dcgan_train, (*FACES, "--recipe", "original")),
         (p1_wgan_train, FACES),
         (p1_wgan_train, (*FACES, "--recipe", "original")),

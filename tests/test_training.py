@@ -43,7 +43,7 @@ GAN = ["--data", "face/train", "--batch-size", 4, "--images", 4 * STEPS, "--samp
 P3 = ["--source", "digits/mnistm", "--target", "digits/usps", "--batch-size", 8, "--images", 8 * STEPS]
 P3 += ["--sample-every", 24]
 TRAININGS = {
-    "dcgan": ["p1_dcgan_train.py", *GAN, "--r1-every", 2, "--discriminator-steps", 2],
+    "dcgan": ["p1_dcgan_train.py", *GAN, "--r1-weight", 0.1, "--r1-every", 2, "--discriminator-steps", 2],
     "wgan": ["p1_wgan_train.py", *GAN, "--critic-steps", 2],
     "clip": ["p1_wgan_train.py", *GAN, "--recipe", "original", "--critic-steps", 2],
     "ddpm": [
