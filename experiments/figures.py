@@ -19,6 +19,7 @@ matplotlib.use("svg")
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 
 from common.config import UserError, option, parse_config, run_script
 from common.data import NUM_CLASSES
@@ -54,7 +55,10 @@ def draw_curves(content: dict[str, Any]) -> Figure:
     right.set(xlabel="images seen", ylabel="training minus held-out faces")
     right.axhline(0, color="0.6", linewidth=0.7)
     for axes in (left, right):
+        axes.set_xscale("log")  # one of them may be ten times as long as the other
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
         axes.xaxis.set_major_formatter(thousands)
+        axes.xaxis.set_minor_locator(NullLocator())
         axes.legend(frameon=False)
     return figure
 

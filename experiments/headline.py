@@ -70,7 +70,7 @@ def checkpoints() -> dict[str, dict[str, Any]]:
     notes = {name: load_weights(network(), files[name]) for name, network in NETWORKS.items()}
     return {
         name: {"sha256": sha256(files[name]), "trained_images": int(notes[name]["images"])}
-        | ({"views": int(notes[name]["views"])} if "views" in notes[name] else {})
+        | {note: int(notes[name][note]) for note in ("views", "faces") if note in notes[name]}
         for name in NETWORKS
     }
 

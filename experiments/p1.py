@@ -4,6 +4,7 @@
     python3 -m experiments.p1 --part wgan       # short trainings of B
     python3 -m experiments.p1 --part lesson     # real images normalised as for ImageNet: the discriminator wins
     python3 -m experiments.p1 --part curve      # FID over the trainings in --run-a and --run-b, which log it
+    python3 -m experiments.p1 --part tried      # the long trainings in --tried, a row each
     python3 -m experiments.p1 --part collapse   # what a generator that learns too fast does: --run-fast beside --run-b
     python3 -m experiments.p1 --part figures    # interpolation, nearest training faces, failures, training as a GIF
 
@@ -32,10 +33,11 @@ from common.config import UserError, option, parse_config, run_script, to_json
 from common.data import decode_image, list_images, load_folder, to_unit_range
 from common.gan import latents, sample_images
 from common.images import make_grid, save_gif, save_image
-from common.metrics import face_counts
+from common.metrics import distances, face_counts, sample_of
 from common.run import is_released
 from experiments.headline import GRADED
 from experiments.runs import (
+    METHODS,
     RESULTS,
     ROOT,
     logged,
@@ -98,7 +100,8 @@ LESSONS = ("tanh_range", "imagenet", "tanh_range_joint", "imagenet_joint")  # tr
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-PARTS = ("dcgan", "wgan", "lesson", "curve", "collapse", "figures")
+TRIED = ("", "from", "batch", "rate / 1e-4", "how", "images, M", "lowest FID", "last FID")  # columns of its table
+PARTS = ("dcgan", "wgan", "lesson", "curve", "tried", "collapse", "figures")
 
 
 @dataclass(frozen=True)
@@ -111,10 +114,12 @@ class Config:
     weights_b: Path = option(ROOT / "checkpoints" / "p1_wgan.safetensors", "generator of method B, for the figures")
     run_a: Path = option(Path("runs/dcgan"), "training of method A, for its curve and GIF")
     run_b: Path = option(Path("runs/wgan"), "training of method B, for its curve and GIF")
+    tried: Path = option(Path("runs/tried"), "folder of long trainings of both methods, for their table")
     run_fast: Path = option(Path("runs/wgan_fast"), "training of B with --learning-rate-g 4e-4, for its collapse")
     images: int = option(64_000, "length of a short training in images, if each network steps in turn", low=1)
     held_out: int = option(HELD_OUT, "faces held out for the scores", low=2)
     count: int = option(1000, "samples behind each score", low=2)
+    compared: int = option(1500, "training faces behind the FID of the figures, as many as val has", low=2)
     seeds: int = option(1, "trainings per row", low=1, high=100)
     only: str = option("", "these rows of the table alone, separated by commas")
 
@@ -213,9 +218,9 @@ def show(content: dict[str, Any]) -> str:
 
 def imagenet_batch(images: Tensor, indices: Tensor, device: torch.device) -> Tensor:
     """`real_batch` with the means and deviations of ImageNet: about [-2.1, 2.6], where Tanh cannot follow."""
-    mean, std = (torch.tensor(values)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
-    scaled = (images[indices].float() / 255 - mean) / std
-    return scaled.to(device).contiguous(memory_format=torch.channels_last)
+    mean, std = (torch.tensor(values, device=device)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
+    scaled = (images[indices.to(images.device)].to(device).float() / 255 - mean) / std
+    return scaled.contiguous(memory_format=torch.channels_last)
 
 
 def lesson(config: Config) -> dict[str, Any]:
@@ -252,12 +257,22 @@ def stages(run_dir: Path) -> list[Path]:
     return [*(stages(Path(start).parent) if went_on else []), run_dir]
 
 
+def seen_before(run_dir: Path) -> int:
+    """The images that another training had seen when this one started from it; 0 of one that started anew."""
+    first = logged(run_dir)[0]
+    return first["images"] - first["step"] * json.loads(read_of_run(run_dir, "config.json"))["batch_size"]
+
+
 def curve(run_dir: Path) -> dict[str, Any]:
     """What a training logged of its samples and of overfitting, each as [images seen, value] pairs, stages joined.
 
     `trained_images` are those of its weights.  Raises UserError if no FID was logged.
     """
-    lines = [line for stage in stages(run_dir) for line in logged(stage)]
+    lines: list[dict[str, Any]] = []
+    for stage in stages(run_dir):
+        later = logged(stage)
+        # An earlier stage may have gone on after this one had started from it.
+        lines = [line for line in lines if line["images"] <= seen_before(stage)] + later
     settings = json.loads(read_of_run(run_dir, "config.json"))
     content: dict[str, Any] = {name: settings[name] for name in ("held_out", "score_count", "batch_size")}
     content["trained_images"] = int(load_weights(Generator(), run_dir / "weights.safetensors")["images"])
@@ -271,6 +286,77 @@ def curve(run_dir: Path) -> dict[str, Any]:
     if not content["fid"]:
         raise UserError(f"{run_dir} logged no FID, train with --held-out 1000 --score-every 25000")
     return content
+
+
+def tried(config: Config) -> dict[str, Any]:
+    """Of each training in --tried: settings, where it began and ended, and the [images seen, FID] pairs it logged.
+
+    `trained_images` are those of its weights, if they are there; it may have gone on.  By method, then by the images
+    that were seen when it began.  Raises UserError if there is none.
+    """
+    found = []
+    for file in config.tried.glob("*/metrics.jsonl"):
+        settings, lines = json.loads(read_of_run(file.parent, "config.json")), logged(file.parent)
+        method = "dcgan" if "learning_rate_d" in settings else "wgan"
+        about = {
+            "method": method,
+            "start": Path(settings["start"]).parent.name,
+            "images": [seen_before(file.parent), lines[-1]["images"]],
+            "fid": [[line["images"], line["fid"]] for line in lines if "fid" in line],
+            "held_out": settings["held_out"],
+            "settings": decisive(method, settings),
+        }
+        if (weights := file.parent / "weights.safetensors").is_file():
+            about["trained_images"] = int(load_weights(Generator(), weights)["images"])
+        found.append((file.parent.name, about))
+    if not found:
+        raise UserError(f"{config.tried} holds no training")
+    content = {"rows": dict(sorted(found, key=lambda row: (row[1]["method"], row[1]["images"], row[0])))}
+    write_results(config.results / "p1_tried.json", content)
+    return content
+
+
+def tried_names(content: dict[str, Any]) -> dict[str, str]:
+    """What the table calls each training: its method's letter and a number."""
+    rows = content["rows"]
+    of_method = {method: [name for name in rows if rows[name]["method"] == method] for method in METHODS}
+    return {
+        name: f"{METHODS[method][0]}{number}"
+        for method, names in of_method.items()
+        for number, name in enumerate(names, 1)
+    }
+
+
+def tried_path(content: dict[str, Any], method: str, trained_images: int) -> list[str]:
+    """The trainings, the earliest first, that led to weights of so many images; empty if none did."""
+    rows = content["rows"]
+    ends = [
+        name for name, row in rows.items() if (row["method"], row.get("trained_images")) == (method, trained_images)
+    ]
+    path = ends[-1:]
+    while path and (start := rows[path[0]]["start"]) in rows:
+        path.insert(0, start)
+    return path
+
+
+def tried_rows(content: dict[str, Any]) -> dict[str, list[str]]:
+    """Long trainings as rows: name, the one it goes on from, settings, millions of images, lowest and last FID."""
+    names, rows = tried_names(content), {}
+    for name, row in content["rows"].items():
+        chosen = row["settings"]
+        rates = dict.fromkeys(value for option, value in chosen.items() if option.startswith("learning_rate"))
+        notes = [chosen["augment"].replace(",", ", ")]
+        notes += ["standard loss"] if chosen.get("loss") == "standard" else []
+        notes += ["gradient penalties"] if chosen.get("r2_weight") else []
+        notes += ["no momentum"] if chosen.get("beta1") == 0 else []
+        notes += ["rate falls"] if chosen["decay_from"] < 1 else []
+        notes += [] if row["held_out"] else ["all faces"]
+        fids = [fid for _, fid in row.get("fid", ())]
+        images = "–".join(f"{count / 1e6:.1f}" for count in row["images"])
+        line = [names[name], names.get(row["start"], ""), str(chosen["batch_size"])]
+        line += [" and ".join(f"{1e4 * rate:g}" for rate in rates), "; ".join(notes), images]
+        rows[name] = line + ([f"{min(fids):.1f}", f"{fids[-1]:.1f}"] if fids else ["", ""])
+    return rows
 
 
 def collapse(config: Config) -> dict[str, Any]:
@@ -334,7 +420,8 @@ def sharpness(images: Tensor) -> float:
 def figures(config: Config) -> None:
     """Write the sheets of the report, and p1_figures.json: what they show.
 
-    The first faces are of both methods, all other sheets of the one that hw2_1.sh runs.
+    The first faces are of both methods, all other sheets of the one that hw2_1.sh runs.  Of that one the FID against
+    training faces tells, beside the one against as many others, whether it has learned them by heart.
     """
     content: dict[str, Any] = {}
     for method, weights in (("dcgan", config.weights_a), ("wgan", config.weights_b)):
@@ -353,6 +440,8 @@ def figures(config: Config) -> None:
     real = load_folder(config.data, 64)
     content["sharpness_real"] = sharpness(real)
     near = nearest_faces(faces[:8], real, 4)
+    training = sample_of(list_images(config.data), config.compared)
+    content["training"] = {"images": len(training), "fid": distances(faces, training)["fid"]}
     save_image(config.results / "p1_nearest.png", make_grid(torch.cat((faces[:8], real[near.T.flatten()])), 8))
 
     missed = [face for face, found in zip(faces, face_counts(faces), strict=True) if found != 1]
@@ -378,6 +467,9 @@ def main() -> None:
         write_results(config.results / "p1_curve.json", content)
         for name, found in content.items():
             print(f"{name}: FID {found['fid'][0][1]:.1f} at first, {found['fid'][-1][1]:.1f} at the end")
+    elif config.part == "tried":
+        content = tried(config)
+        print(table([*TRIED], list(tried_rows(content).values())))
     elif config.part == "collapse":
         content = collapse(config)
         for name in ("fast", "default"):

@@ -107,6 +107,8 @@ def refuse_stale(results: dict[str, Any]) -> None:
                 f"headline.json is of other weights than {name}.safetensors, run: {MADE_BY['headline.json']}"
             )
     trained = {name: notes["trained_images"] for name, notes in results["headline"]["checkpoints"].items()}
+    if not p1.tried_path(results["p1_tried"], "dcgan", trained["p1_dcgan"]):
+        raise UserError(f"p1_tried.json is of other weights than p1_dcgan.safetensors, run: {MADE_BY['p1_tried.json']}")
     for file, found, network in (
         ("p1_figures", results["p1_figures"]["dcgan"], "p1_dcgan"),
         ("p1_figures", results["p1_figures"]["wgan"], "p1_wgan"),
@@ -234,10 +236,11 @@ def face_numbers(results: dict[str, Any]) -> dict[str, Any]:
     found |= {"imagenet_low": f"{min(ends):.1f}".replace("-", "−"), "imagenet_high": f"{max(ends):.1f}"}
     for letter, name in (("a", "dcgan"), ("b", "wgan")):
         fids = results["p1_curve"][name]["fid"]
-        seen, unseen = (results["p1_curve"][name][faces][-1][1] for faces in ("train", "held_out_faces"))
         images, best = min(fids, key=lambda pair: pair[1])
         held_out = results["p1_curve"][name]["held_out"]
-        found[f"faces_{letter}"] = f"{results['headline']['data']['face']['train'] - held_out:,}"
+        released = results["headline"]["checkpoints"][f"p1_{name}"]
+        trained_on = released.get("faces", results["headline"]["data"]["face"]["train"] - held_out)
+        found[f"faces_{letter}"] = f"{trained_on:,}"
         found[f"curve_{name}"] = {
             "held_out": f"{held_out:,}",
             "count": f"{results['p1_curve'][name]['score_count']:,}",
@@ -245,9 +248,20 @@ def face_numbers(results: dict[str, Any]) -> dict[str, Any]:
             "best_at": f"{images:,}",
             "last": f"{fids[-1][1]:.1f}",
             "last_at": f"{fids[-1][0]:,}",
-            "gap": f"{seen - unseen:.1f}",
             "images": f"{results['p1_curve'][name]['trained_images']:,}",
         }
+    tried = results["p1_tried"]
+    path = p1.tried_path(tried, "dcgan", int(results["headline"]["checkpoints"]["p1_dcgan"]["trained_images"]))
+    names = p1.tried_names(tried)
+    shown = [name for name, row in tried["rows"].items() if len(row.get("fid", ())) > 1 or name in path]
+    found["tried"] = {
+        "rows": [row for name, row in p1.tried_rows(tried).items() if name in shown],
+        "header": [*p1.TRIED],
+        "path": ", ".join(names[name] for name in path),
+        "stages": str(len(path)),
+    }
+    training = results["p1_figures"]["training"]
+    found |= {"training_images": f"{training['images']:,}", "training_fid": f"{training['fid']:.1f}"}
     fast, default = (results["p1_collapse"][name] for name in ("fast", "default"))
     width = results["p1_collapse"]["images_per_mean"]
     last_above = max((images for images, distance in fast["distance"] if distance >= 0), default=-width // 2)

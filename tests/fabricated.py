@@ -103,6 +103,15 @@ def fabricate(folder: Path, points: int = 1000) -> None:
         for name in ("dcgan", "wgan")
     }
     write_results(folder / "p1_curve.json", curves)
+    settings = {name: p1.settings(name, ()) for name in ("dcgan", "wgan")}
+    rows = {
+        "first": {"method": "dcgan", "start": "", "images": [0, 3_000_000], "fid": [[i, 1e8 / i] for i in images]},
+        "last": {"method": "dcgan", "start": "first", "images": [3_000_000, trained["dcgan"]], "fid": []},
+        "critic": {"method": "wgan", "start": "", "images": [0, 500_000], "fid": [[i, 2e8 / i] for i in images]},
+    }
+    rows = {name: row | {"held_out": 1000, "settings": settings[row["method"]]} for name, row in rows.items()}
+    rows["last"]["trained_images"] = trained["dcgan"]
+    write_results(folder / "p1_tried.json", {"rows": rows})
     collapse: dict[str, Any] = {
         name: {
             "distance": [[2500 + 5000 * i, near(0.2, 1) if i < 15 else late * near(1, 3)] for i in range(20)],
@@ -114,6 +123,7 @@ def fabricate(folder: Path, points: int = 1000) -> None:
     write_results(folder / "p1_collapse.json", collapse)
     shown = {name: {"trained_images": images, "sharpness": near(8, 9)} for name, images in trained.items()}
     shown |= {"sharpness_real": 9.6, "faces": 1000, "missed": 56, "shown": 32}
+    shown["training"] = {"images": 1500, "fid": 54.5}
     write_results(folder / "p1_figures.json", shown)
 
     rows = []

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from common.adaptation import predict
 from common.checkpoint import export_weights, load_weights
-from common.config import UserError
+from common.config import UserError, to_json
 from common.data import decode_image, list_images, load_digits
 from common.images import save_image, write_images
 from common.judges import nearest_distance, pairwise_distance
@@ -204,7 +205,7 @@ def test_short_trainings_of_faces(experiment, builtin, tmp_path):
     assert f"| original | 1 | 64 | {fid:.1f} |" in result.stdout
     assert decode_image(tmp_path / "p1_dcgan_plain.png").shape == (64, 526, 3)
 
-    older = {name: value for name, value in row["settings"].items() if name != "loss"}  # an option that came later
+    older = {name: value for name, value in row["settings"].items() if name != "r2_weight"}  # an option that came later
     content["rows"] = {"original": {"settings": older, "runs": row["runs"]}, "  of old": row}
     (tmp_path / "p1_dcgan.json").write_text(json.dumps(content))
     run = (tmp_path / "runs" / "dcgan" / "original-0").rename(tmp_path / "run")
@@ -221,6 +222,8 @@ def test_short_trainings_of_faces(experiment, builtin, tmp_path):
     shutil.copy(run / "weights.safetensors", later)
     (later / "config.json").write_text((run / "config.json").read_text().replace('"start": ""', f'"start": "{run}/x"'))
     (later / "metrics.jsonl").write_text('{"step": 1, "images": 128, "fid": 5.0}\n')
+    with open(run / "metrics.jsonl", "a") as file:
+        file.write('{"step": 9, "images": 576, "fid": 1.0}\n')  # the earlier one went on, but not towards these weights
     assert p1.stages(later) == [run, later] and p1.curve(later)["fid"] == [*found["fid"], [128, 5.0]]
     assert p1.curve(later)["train"] == found["train"]
     (later / "config.json").write_text('{"start": "released.safetensors"}')
@@ -232,6 +235,40 @@ def test_short_trainings_of_faces(experiment, builtin, tmp_path):
     (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines if "fid" not in line))
     with pytest.raises(UserError, match="logged no FID"):
         p1.curve(run)
+
+
+def test_the_trainings_that_were_tried(tmp_path, monkeypatch, capsys):
+    """A row for each, numbered by what it had seen when it began; the path to some weights; what they differ in."""
+
+    def write(name: str, script: Any, images: list[int], fids: dict[int, float], **options: Any) -> None:
+        (tmp_path / name).mkdir()
+        settings = to_json(script.Config(**{"batch_size": 10, "held_out": 5} | options))
+        (tmp_path / name / "config.json").write_text(json.dumps(settings))
+        seen = [{"step": (end - images[0]) // settings["batch_size"], "images": end} for end in images[1:]]
+        lines = [line | ({"fid": fids[line["images"]]} if line["images"] in fids else {}) for line in seen]
+        (tmp_path / name / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+    a, b = p1.SCRIPTS["dcgan"], p1.SCRIPTS["wgan"]
+    write("z", a, [0, 100_000, 900_000], {100_000: 70.0, 900_000: 75.04}, decay_from=1.0, augment="translation")
+    later = {"start": str(tmp_path / "z" / "checkpoint.pt"), "learning_rate_d": 1e-4, "held_out": 0, "beta1": 0.0}
+    write("last", a, [500_000, 800_000], {}, **later, r2_weight=0.1, loss="standard")
+    write("b", b, [0, 300_000], {300_000: 88.0}, decay_from=1.0)
+    about = {"method": "dcgan", "images": 810_000, "seed": 0}
+    export_weights(tmp_path / "last" / "weights.safetensors", Generator(), **about)
+    monkeypatch.setattr(sys, "argv", ["p1.py", "--part", "tried", "--tried", str(tmp_path), "--results", str(tmp_path)])
+    p1.main()
+    assert capsys.readouterr().out.splitlines()[2:] == [
+        "| A1 |  | 10 | 2 | translation | 0.0–0.9 | 70.0 | 75.0 |",
+        "| A2 | A1 | 10 | 2 and 1 | color, translation; standard loss; gradient penalties; no momentum; rate falls; "
+        "all faces | 0.5–0.8 |  |  |",
+        "| B1 |  | 10 | 2 and 4 | translation | 0.0–0.3 | 88.0 | 88.0 |",
+    ]
+    content = json.loads((tmp_path / "p1_tried.json").read_text())
+    assert p1.tried_path(content, "dcgan", 810_000) == ["z", "last"]
+    assert p1.tried_path(content, "dcgan", 900_000) == p1.tried_path(content, "wgan", 810_000) == []
+    monkeypatch.setattr(sys, "argv", [*sys.argv[:-3], str(tmp_path / "z"), *sys.argv[-2:]])
+    with pytest.raises(UserError, match="z holds no training"):
+        p1.main()
 
 
 def test_the_collapse_of_a_critic(tmp_path, monkeypatch, capsys):
@@ -282,6 +319,7 @@ def test_figures_of_faces(experiment, builtin, weights, tmp_path):
         )
     graded, other = ("a", "b") if headline.GRADED == "dcgan" else ("b", "a")
     arguments = ("--data", builtin / "face" / "train", "--results", tmp_path / "results", "--count", 32)
+    arguments += ("--compared", 3)
     arguments += (f"--weights-{graded}", weights["generator"], f"--run-{graded}", tmp_path / "run")
     result = experiment("p1", "--part", "figures", *arguments, f"--weights-{other}", tmp_path / "other.safetensors")
     assert result.returncode == 0, result.stderr
@@ -290,6 +328,7 @@ def test_figures_of_faces(experiment, builtin, weights, tmp_path):
     found = {path.name: path for path in (tmp_path / "results").iterdir()}
     assert sorted(found) == ["p1_figures.json", *sheets, "p1_training.gif"]
     content = json.loads(found["p1_figures.json"].read_text())
+    assert content["training"]["images"] == 3 and content["training"]["fid"] > 0
     assert content["faces"] == 32 and content["shown"] == content["missed"] <= 32
     (unlike,) = {"dcgan", "wgan"} - {headline.GRADED}
     assert content[unlike]["trained_images"] == 7 and content[unlike] != content[headline.GRADED]

@@ -74,7 +74,7 @@ def test_the_report_is_built(monkeypatch, capsys, results):
         f"in {percent([faces['face_rate']])} % of",
         f"our judge {percent([accuracy])} %",
         percent([run["accuracy_of_views"] for run in runs]),
-        "7,500 training faces instead of 38,464, of which the networks saw 6,500 (1,500",
+        "7,500 training faces instead of 38,464, of which the networks saw 7,500 (A) and 6,500 (B) (1,500",
         f"FID is {content['digits']['judge']['fid']:.1f}; real training digits",  # Typst eats a bare semicolon
         "6,590,211",
         "seeds of the plain recipe (150,000 images each)",
@@ -87,9 +87,9 @@ def test_the_report_is_built(monkeypatch, capsys, results):
 
     assert build(monkeypatch, capsys, results)[0] == 0 and pdf.read_bytes() == first
     change(results / "headline.json", lambda content: content["faces"]["dcgan"].update(fid=123.44))
-    change(results / "p1_curve.json", lambda content: content["dcgan"].update(trained_images=7_654))
+    change(results / "p1_curve.json", lambda content: content["wgan"].update(trained_images=7_654))
     assert build(monkeypatch, capsys, results, figures=False)[0] == 0
-    for found in ("FID 123.4", "which have seen 7,654 (A)"):
+    for found in ("FID 123.4", "and 7,654 images (B)"):
         assert found in text_of(pdf) and found not in text
 
 
@@ -115,6 +115,7 @@ def test_the_report_is_built(monkeypatch, capsys, results):
         ("p2_tradeoff.json", lambda content: content["rows"].pop(), "lacks the row"),
         ("p1_lesson.json", lambda content: content["imagenet"].update(accuracy_d=[]), "lacks 'imagenet > accuracy_d'"),
         ("p1_curve.json", lambda content: content.pop("wgan"), "lacks 'wgan'"),
+        ("p1_tried.json", lambda content: content["rows"].pop("last"), "is of other weights"),
     ],
 )
 def test_a_missing_number_stops_the_build(monkeypatch, capsys, results, file, edit, named):
