@@ -263,6 +263,23 @@ def test_weights_that_are_not_inception(tmp_path, monkeypatch):
     assert "its sha256 differs" in reason("auto")
 
 
+def test_inception_is_loaded_once(tmp_path, monkeypatch):
+    """A training that scores itself asks for it again and again; another file in its place is another network."""
+    loaded = []
+
+    def load(path: Path, device: torch.device) -> metrics.Network:
+        loaded.append(path.read_text())
+        return lambda images: torch.zeros(len(images), metrics.FEATURES)
+
+    monkeypatch.setattr(metrics, "_is_torchscript", lambda path: True)
+    monkeypatch.setattr(metrics, "_load_torchscript", load)
+    for content in ("one", "one", "two"):
+        (tmp_path / "inception.pt").write_text(content)
+        network, digest = metrics.inception_network(str(tmp_path / "inception.pt"), CPU)
+        assert digest == metrics.sha256(tmp_path / "inception.pt") and network(torch.zeros(3, 3, 9, 9)).shape[0] == 3
+    assert loaded == ["one", "two"]
+
+
 # Faces
 
 
