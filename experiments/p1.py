@@ -16,6 +16,7 @@ a table.  On two CPU cores with avx512_bf16 a training of A takes 14 to 17 minut
 """
 
 import json
+import math
 import sys
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -263,16 +264,18 @@ def seen_before(run_dir: Path) -> int:
     return first["images"] - first["step"] * json.loads(read_of_run(run_dir, "config.json"))["batch_size"]
 
 
+def stage_ends(run_dir: Path) -> list[tuple[Path, float]]:
+    """Each of the `stages` and the images seen when the next one began; it may itself have gone on after that."""
+    found = stages(run_dir)
+    return list(zip(found, [*map(seen_before, found[1:]), math.inf], strict=True))
+
+
 def curve(run_dir: Path) -> dict[str, Any]:
     """What a training logged of its samples and of overfitting, each as [images seen, value] pairs, stages joined.
 
     `trained_images` are those of its weights.  Raises UserError if no FID was logged.
     """
-    lines: list[dict[str, Any]] = []
-    for stage in stages(run_dir):
-        later = logged(stage)
-        # An earlier stage may have gone on after this one had started from it.
-        lines = [line for line in lines if line["images"] <= seen_before(stage)] + later
+    lines = [line for stage, end in stage_ends(run_dir) for line in logged(stage) if line["images"] <= end]
     settings = json.loads(read_of_run(run_dir, "config.json"))
     content: dict[str, Any] = {name: settings[name] for name in ("held_out", "score_count", "batch_size")}
     content["trained_images"] = int(load_weights(Generator(), run_dir / "weights.safetensors")["images"])
@@ -453,7 +456,8 @@ def figures(config: Config) -> None:
     run_dir = {"dcgan": config.run_a, "wgan": config.run_b}[GRADED]
     if not (run_dir / "samples").is_dir():
         return print(f"{run_dir / 'samples'} is not there, so there is no GIF of the training", file=sys.stderr)
-    sheets = [sheet for stage in stages(run_dir) for sheet in list_images(stage / "samples")]
+    made = [(sheet, end) for stage, end in stage_ends(run_dir) for sheet in list_images(stage / "samples")]
+    sheets = [sheet for sheet, end in made if int(sheet.stem) <= end]
     shown = [sheets[round(i * (len(sheets) - 1) / 39)] for i in range(40)] if len(sheets) > 40 else sheets
     save_gif(config.results / "p1_training.gif", [corner(sheet, 4, 4) for sheet in shown], milliseconds=200)
 

@@ -258,7 +258,6 @@ def face_numbers(results: dict[str, Any]) -> dict[str, Any]:
         "rows": [row for name, row in p1.tried_rows(tried).items() if name in shown],
         "header": [*p1.TRIED],
         "path": ", ".join(names[name] for name in path),
-        "stages": str(len(path)),
     }
     training = results["p1_figures"]["training"]
     found |= {"training_images": f"{training['images']:,}", "training_fid": f"{training['fid']:.1f}"}

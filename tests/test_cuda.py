@@ -150,6 +150,7 @@ DIGITS = ("--source", "digits/mnistm", "--target", "digits/usps", "--batch-size"
     [
         (p1_dcgan_train, FACES),
         (p1_dcgan_train, (*FACES, "--r1-weight", 0.1, "--r2-weight", 0.1)),
+        (p1_dcgan_train, (*FACES, "--no-joint-batches", "--loss", "standard", "--r1-weight", 0.1)),
         (p1_dcgan_train, (*FACES, "--recipe", "original")),
         (p1_wgan_train, FACES),
         (p1_wgan_train, (*FACES, "--recipe", "original")),

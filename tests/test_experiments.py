@@ -1,6 +1,7 @@
 """The experiments' commands with tiny budgets: trainings are done once, results become files and tables."""
 
 import json
+import math
 import shutil
 import subprocess
 import sys
@@ -226,6 +227,7 @@ def test_short_trainings_of_faces(experiment, builtin, tmp_path):
         file.write('{"step": 9, "images": 576, "fid": 1.0}\n')  # the earlier one went on, but not towards these weights
     assert p1.stages(later) == [run, later] and p1.curve(later)["fid"] == [*found["fid"], [128, 5.0]]
     assert p1.curve(later)["train"] == found["train"]
+    assert p1.stage_ends(later) == [(run, 64), (later, math.inf)]
     (later / "config.json").write_text('{"start": "released.safetensors"}')
     assert p1.stages(later) == [later]
     with pytest.raises(UserError, match="missing is not the folder of a training"):

@@ -111,7 +111,11 @@ def assert_close(first: Path, second: Path, metric: float, weight: float) -> Non
 @pytest.mark.parametrize(
     ("name", "count", "options"),
     [
-        ("dcgan", 3, ("--batch-size", 4, "--images", 16, "--loss", "standard", "--no-joint-batches")),
+        (
+            "dcgan",
+            3,
+            ("--batch-size", 4, "--images", 16, "--loss", "standard", "--no-joint-batches", "--r1-weight", 0.1),
+        ),
         (
             "dcgan",
             2,
