@@ -14,8 +14,8 @@ batches (real and generated images together, judge_both).  `--no-batch-norm` is 
 
 The critic steps once to a generator's step, and its learning rate is twice the generator's (two time scales, Heusel et
 al. 2017, arXiv:1706.08500).  A generator as fast as that is not stable: with both rates at 4e-4 (6,500 faces, one seed)
-faces were clear after 75,000 images; from 82,000 on the logged distance stayed below zero, and after 100,000 no face
-was left (python3 -m experiments.p1 --part collapse).
+faces were clear after 75,000 images; from there on the distance, averaged over 5,000 images, stayed below zero, and
+after 100,000 no face was left (python3 -m experiments.p1 --part collapse).
 
 Expect, on two CPU cores with avx512_bf16: 56 generated images/s, 3 hours for the default length, 1.2 GB of memory, more
 than twice that with --score-every.  With --held-out 1000 (6,500 training faces) FID 61.4 and face rate 93.1 % of 1,000
@@ -23,8 +23,9 @@ generated faces against 1,500 of val, where 1,000 real ones have 16.9.  FID agai
 after 100,000 images, 68.8 after 200,000, 62.3 after 300,000, 60.0 after 400,000, 59.0 after 500,000, 62.2 at the end.
 
 Batches of 256 are steadier and go further, if there is a GPU to pay for them (experiments.p1 --part tried, one seed
-each, the rate constant): there faces were lost before 200,000 images in batches of 64, whereas in batches of 256 FID
-against the held-out faces was 52.5 after 1,600,000 images and, the rate falling from there on, 44.6 after 2,600,000.
+each, the rate constant): in batches of 64 faces were lost there before 200,000 images, by the very options that had
+kept them until then on the CPU; in batches of 256 FID against the held-out faces was 52.5 after 1,600,000 images and,
+the rate falling from there on, 44.6 after 2,600,000.
 """
 
 from dataclasses import dataclass
@@ -52,6 +53,7 @@ from common.gan import (
 )
 from common.parallel import join
 from common.run import Run
+from common.schedule import linear_decay
 from models.dcgan import LATENT_SIZE, Critic, Generator, initialize_weights
 
 ORIGINAL = {
@@ -152,19 +154,19 @@ def main() -> None:
         export_weights(run.folder / "weights.safetensors", released, **about)
         export_weights(run.folder / "critic.safetensors", critic, **about)
 
-    steps = max(1, config.images // config.batch_size)
+    steps = run.steps
     progress = trange(first_step, steps, initial=first_step, total=steps, unit="step", disable=not part.first)
     step = first_step
     for step in progress:
         images_seen = run.seen_before + (step + 1) * config.batch_size
-        decay = min(1.0, (1 - step / steps) / max(1 - config.decay_from, 1 / steps))
+        decay = linear_decay(step, steps, config.decay_from)
         for optimizer, rate in ((optimizer_g, config.learning_rate_g), (optimizer_c, config.learning_rate_c)):
             optimizer.param_groups[0]["lr"] = rate * decay
-        random = generator(config.seed, "step", step)
+        random = generator(run.seed, "step", step)
 
         # Critic: raise its score on real images and lower it on generated ones, several times.
         for turn in range(config.critic_steps):
-            order = batch_indices(len(faces), config.batch_size, step * config.critic_steps + turn, config.seed)
+            order = batch_indices(len(faces), config.batch_size, step * config.critic_steps + turn, run.seed)
             real = real_batch(faces, order, device)
             real = (flip(real, random) if config.flips else real)[part.rows]
             latent = torch.randn(config.batch_size, LATENT_SIZE, 1, 1, generator=random)[part.rows].to(device)

@@ -37,6 +37,7 @@ from common.ema import make_ema, update_ema
 from common.images import make_grid, to_uint8
 from common.parallel import join
 from common.run import Run
+from common.schedule import linear_decay
 from models.dann import DANN
 
 SURE = 0.9  # the confidence from which a teacher's label is a sure one
@@ -168,14 +169,13 @@ def main() -> None:
             images = domain_augment(images, random, zoom, shear, shift, neighbors, config.invert, config.grey)
         return network_input(images, config.standardized)
 
-    steps = max(1, config.images // config.batch_size)
+    steps = run.steps
     progress = trange(first_step, steps, initial=first_step, total=steps, unit="step", disable=not part.first)
     step = first_step
     for step in progress:
         images_seen = (step + 1) * config.batch_size
         done = step / steps
-        decay = min(1.0, (1 - done) / max(1 - config.decay_from, 1 / steps))
-        optimizer.param_groups[0]["lr"] = config.learning_rate * decay
+        optimizer.param_groups[0]["lr"] = config.learning_rate * linear_decay(step, steps, config.decay_from)
         random = generator(config.seed, "step", step)
         chosen = batch_indices(len(digits), config.batch_size, step, config.seed)
         inputs = view(digits[chosen], random, is_target=config.method == "target")
@@ -210,13 +210,14 @@ def main() -> None:
                 metrics |= {"loss_teacher": loss_teacher, "teacher_confidence": teacher.max(1).values.mean()}
             if config.balance_weight > 0:
                 loss = loss + config.balance_weight * balance_loss(part.mean(target_logits.softmax(1).mean(0)))
-            metrics["commonest_class"] = part.mean(F.one_hot(target_logits.argmax(1), 10).float().mean(0)).max()
         optimizer.zero_grad()
         part.backward(loss, network)
         optimizer.step()
         update_ema(ema, network, config.batch_size, images_seen, config.ema_half_life)
 
         if (step + 1) % config.log_every == 0:
+            if config.method == "dann":
+                metrics["commonest_class"] = part.mean(F.one_hot(target_logits.argmax(1), 10).float().mean(0)).max()
             values = run.log(step + 1, images_seen, {"loss": loss, **metrics})
             progress.set_postfix(loss=f"{values['loss']:.3f}")
         if run.sample_due(images_seen) or step + 1 == steps:

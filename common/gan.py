@@ -114,9 +114,9 @@ def sample_sheet(network: nn.Module, device: torch.device, count: int = 64) -> T
 def judge_both(score: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor, joint: bool) -> tuple[Tensor, Tensor]:
     """What a discriminator or critic in train mode says (batch,) of real and of generated images.
 
-    BatchNorm takes the scale out of a batch, and no layer of the printed networks has a bias.  So of generated images
-    in a batch of their own the network cannot see that all have too little contrast, and their generator never learns
-    it.  In `joint` batches real and generated images share the statistics.
+    BatchNorm takes the scale out of a batch, and no convolution of the printed networks has a bias.  So of generated
+    images in a batch of their own the network cannot see that all have too little contrast, and their generator never
+    learns it.  In `joint` batches real and generated images share the statistics.
     """
     if not joint:
         return score(real).float(), score(fake).float()
@@ -125,7 +125,7 @@ def judge_both(score: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor, jo
 
 
 def judge_fake(score: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor, joint: bool) -> Tensor:
-    """The second part of `judge_both`, which is all that a generator learns from; real images only where needed."""
+    """The second part of `judge_both`, for losses that need no more; real images only where needed."""
     return judge_both(score, real, fake, joint)[1] if joint else score(fake).float()
 
 

@@ -29,9 +29,9 @@ class Run:
     """A training's folder, opened once per training: of several processes (`part`) the first one writes.
 
     Holds `config.json`, `metrics.jsonl` (one object a line), `tensorboard/`, `samples/`, `log.txt` and
-    `checkpoint.pt`.  `state` is the checkpoint's content when continuing, else None; `seen_before` the images that
-    another training had seen whose state this one started from.  SIGTERM and Ctrl-C make `save_due` set `stopping`,
-    so that the loop saves and leaves after its current step.
+    `checkpoint.pt`.  `steps` is the training's length; `state` the checkpoint's content until `restore` has read it,
+    None in a new run; `seen_before` the images that another training had seen whose state this one started from.
+    SIGTERM and Ctrl-C make `save_due` set `stopping`, so that the loop saves and leaves after its current step.
     """
 
     def __init__(self, config: Any, data_fingerprint: str, part: Part = ALONE):
@@ -39,6 +39,7 @@ class Run:
         self.checkpoint = self.folder / "checkpoint.pt"
         self.fixed = {name: to_json(config)[name] for name in _fixed_names(config)} | {"data": data_fingerprint}
         self.defaults = to_json(type(config)())
+        self.images, self.steps = config.images, max(1, config.images // config.batch_size)
         self.save_seconds = 60 * config.save_minutes
         self.sample_every, self.batch_size = config.sample_every, config.batch_size
         self.part = part
@@ -65,6 +66,10 @@ class Run:
         elif self.checkpoint.exists() or (self._has_metrics() and not config.resume):
             raise UserError(f"{self.folder} already holds a training: add --resume, or choose another --run-dir")
         step = self.state["step"] if self.state else 0
+        if step > self.steps:
+            raise UserError(f"{self.checkpoint} is at step {step} already, beyond --images {self.images}: give more")
+        if self.state and (before := self.state.get("images", self.images)) != self.images:
+            self.note(f"--images {self.images} in place of {before}: from here on the learning rate falls by that")
         self._drop_metrics_after(step)
         atomic_write(self.folder / "config.json", json.dumps(to_json(config), indent=2).encode() + b"\n")
         threading.excepthook = _quiet_on_full_disks
@@ -83,10 +88,11 @@ class Run:
             self._lock_file = open(self.folder / "lock", "w")
         except OSError as error:
             raise UserError(f"{self.folder} cannot be used as a run folder: {error.strerror}") from None
-        try:
-            fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise UserError(f"{self.folder} is in use by another running training") from None
+        with contextlib.suppress(OSError):  # of a file system without locks: then nothing can be known
+            try:
+                fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UserError(f"{self.folder} is in use by another running training") from None
         remove_parts(self.folder)
 
     def _refuse_differences(self, earlier: dict[str, Any]) -> None:
@@ -106,8 +112,8 @@ class Run:
         if not file.exists():
             return
         kept = []
-        for line in file.read_text(encoding="utf-8").splitlines():
-            with contextlib.suppress(ValueError):  # a line cut off in the middle
+        for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
+            with contextlib.suppress(ValueError, KeyError, TypeError):  # a line cut off in the middle, or damaged
                 if json.loads(line)["step"] <= step:
                     kept.append(line + "\n")
         atomic_write(file, "".join(kept).encode())
@@ -129,16 +135,17 @@ class Run:
         """Append metrics to `metrics.jsonl` and TensorBoard; `step` is their axis, `images` is recorded beside it.
 
         Of several processes each gives the means over its part of the batch.  Adds `images_per_second` since the
-        last call.  Raises UserError if a value is not finite, so that a diverged training stops with its last good
-        checkpoint in place.
+        last call, if images were seen since.  Raises UserError if a value is not finite, so that a diverged training
+        stops with its last good checkpoint in place.
         """
         values = {name: float(torch.as_tensor(value).detach()) for name, value in metrics.items()}
         if not self.part.alone:
             means = self.part.mean(torch.tensor(list(values.values()), dtype=torch.float64))
             values = dict(zip(values, means.tolist(), strict=True))
-        now = time.monotonic()
-        values["images_per_second"] = (images - self._logged_images) / max(now - self._logged_at, 1e-9)
-        self._logged_at, self._logged_images = now, images
+        if images > self._logged_images:
+            now = time.monotonic()
+            values["images_per_second"] = (images - self._logged_images) / max(now - self._logged_at, 1e-9)
+            self._logged_at, self._logged_images = now, images
         for name, value in values.items():
             if not math.isfinite(value):
                 raise UserError(f"{name} is {value} at step {step}: {self._diverged()}")
@@ -172,6 +179,15 @@ class Run:
         with self._writing():
             self._writer.add_image("samples", sheet, step)
 
+    @property
+    def seed(self) -> int | tuple[int, int]:
+        """What the random numbers of a training's steps hang on: --seed, and what had been seen before --start.
+
+        Without the latter a training that goes on from another would draw the other's numbers again, step by step.
+        """
+        seed = self.fixed["seed"]
+        return (seed, self.seen_before) if self.seen_before else seed
+
     def save_due(self) -> bool:
         """Whether it is time for a checkpoint: `save_minutes` have passed, or a process was asked to stop."""
         self.stopping = self.part.largest(self.asked)
@@ -201,8 +217,9 @@ class Run:
         weights of a GAN's generator those of `start_judge` go into `judge`.  A run that continues reads neither again.
         """
         if self.state:
-            _fill(parts, self.state, self.checkpoint)
-            return self.state["step"]
+            state, self.state = self.state, None  # its memory is free from here on
+            _fill(parts, state, self.checkpoint)
+            return state["step"]
         if start_judge and not is_released(start):
             raise UserError(f"{start_judge} goes with released weights, so --start must name these (*.safetensors)")
         if start:
@@ -224,7 +241,8 @@ class Run:
         for part in parts.values():
             if isinstance(part, nn.Module) and not all(weight.isfinite().all() for weight in part.parameters()):
                 raise UserError(f"the weights are not finite at step {step}: {self._diverged()}")
-        save_checkpoint(self.checkpoint, {"step": step, "seen_before": self.seen_before, "fixed": self.fixed, **states})
+        about = {"step": step, "images": self.images, "seen_before": self.seen_before, "fixed": self.fixed}
+        save_checkpoint(self.checkpoint, about | states)
         self._saved_at = time.monotonic()
 
     def close(self, step: int) -> None:

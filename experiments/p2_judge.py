@@ -59,7 +59,7 @@ def main() -> None:
         run.save(step, parts)
         export_weights(run.folder / "weights.safetensors", network, images=step * config.batch_size)
 
-    steps = max(1, config.images // config.batch_size)
+    steps = run.steps
     step = first_step
     progress = trange(first_step, steps, initial=first_step, total=steps, unit="step")
     for step in progress:

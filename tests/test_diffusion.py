@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from models import diffusion
 from models.diffusion import TIMESTEPS, ancestral, ddim, dpm_solver, interpolated_alpha_bar, time_grid
+from p2_inference import Config
 
 ALPHA_BAR = diffusion.alpha_bar_schedule()
 MEAN, DEVIATION = 0.3, 0.5  # of the Gaussian data
@@ -160,12 +161,13 @@ def test_solvers_reach_the_probability_flow():
         torch.testing.assert_close(last(sampler(best_denoiser, START, times)), exact_map(START), rtol=0, atol=error)
 
 
-def test_default_sampler_is_close_at_its_default_steps():
-    """What hw2_2.sh draws: 20 calls."""
-    times = time_grid(20)
+@pytest.mark.parametrize(("steps", "bound", "times_worse"), [(Config.steps, 0.2, 2), (20, 0.05, 3)])
+def test_default_sampler_is_close_at_its_default_steps(steps, bound, times_worse):
+    """Of so few calls, the first as many as hw2_2.sh's, DDIM makes less."""
+    times = time_grid(steps)
     error = (last(dpm_solver(best_denoiser, START, times)) - exact_map(START)).abs().max().item()
-    assert error < 0.05
-    assert (last(ddim(best_denoiser, START, times)) - exact_map(START)).abs().max().item() > 3 * error
+    assert error < bound
+    assert (last(ddim(best_denoiser, START, times)) - exact_map(START)).abs().max().item() > times_worse * error
 
 
 @pytest.mark.parametrize("sampler", [ddim, dpm_solver])

@@ -17,6 +17,7 @@ from common.data import batch_indices, fingerprint, to_unit_range
 from common.device import generator
 from common.ema import RAMP, make_ema, update_ema
 from common.images import make_grid, to_uint8
+from common.schedule import linear_decay
 from models.dcgan import Critic, Discriminator, Generator, initialize_weights
 
 CPU = torch.device("cpu")
@@ -356,7 +357,7 @@ def test_fingerprint_tells_data_apart():
     assert len(set(prints)) == 4 and fingerprint(first.clone()) == prints[0]
 
 
-# Problem 2's learning rate
+# Learning rates
 
 
 @pytest.mark.parametrize(
@@ -373,6 +374,20 @@ def test_learning_rate_of_diffusion(step, share):
 def test_learning_rate_without_warm_up_or_decay():
     config = p2_ddpm_train.Config(warmup_images=0, decay_from=1.0, learning_rate=0.5)
     assert {p2_ddpm_train.learning_rate(config, step, 50) for step in range(50)} == {0.5}
+
+
+@pytest.mark.parametrize(
+    ("decay_from", "factors"),
+    [
+        (0.0, [1, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1]),
+        (0.5, [1, 1, 1, 1, 1, 1, 0.8, 0.6, 0.4, 0.2]),
+        (0.95, [1] * 10),
+        (1.0, [1] * 10),
+    ],
+)
+def test_learning_rate_of_the_others(decay_from, factors):
+    assert [linear_decay(step, 10, decay_from) for step in range(10)] == pytest.approx(factors)
+    assert linear_decay(0, 1, decay_from) == 1
 
 
 # Problem 3's losses

@@ -194,9 +194,13 @@ def test_fid_along_the_way(start, scratch):
     finish(start("dcgan", scratch / "run", "--score-every", 12, "--score-count", 4))
     scores = [line for line in metrics(scratch / "run") if "fid" in line]
     assert [line["step"] for line in scores] == [3, 6] and all(line["fid"] > 0 for line in scores)
-    finish(start("dcgan", scratch / "plain", "--held-out", 0, "--images", 8))
-    finish(start("dcgan", scratch / "watched", "--held-out", 0, "--images", 8, "--sample-every", 4))
-    assert metrics(scratch / "plain")[-1]["loss_g"] == metrics(scratch / "watched")[-1]["loss_g"]
+    assert all(("images_per_second" in line) == ("loss_g" in line) for line in metrics(scratch / "run"))
+    finish(start("dcgan", scratch / "plain", "--sample-every", 1000))
+    assert not any("logits_held_out" in line for line in metrics(scratch / "plain"))
+    states = [torch.load(scratch / name / "checkpoint.pt", weights_only=True) for name in ("run", "plain")]
+    for network in ("g", "d", "ema"):
+        found, plain = (state[network] for state in states)
+        assert all(torch.equal(found[key], plain[key]) for key in plain)
 
 
 @pytest.mark.parametrize(("name", "judge"), [("dcgan", "d"), ("wgan", "c")])
@@ -330,6 +334,17 @@ def test_a_longer_run_is_a_free_option(start, whole, scratch):
     finish(start("ddpm", run, "--images", 8 * STEPS + 8, "--resume"))
     assert torch.load(run / "checkpoint.pt", weights_only=True)["step"] == STEPS + 1
     assert [line["step"] for line in metrics(run)] == list(range(1, STEPS + 2))
+    images = 8 * STEPS
+    assert f"--images {images + 8} in place of {images}: from here on" in (run / "log.txt").read_text()
+
+
+@pytest.mark.parametrize("name", ["ddpm", "dcgan", "wgan"])
+def test_a_training_is_not_cut_short(name, start, whole, scratch):
+    """Its state is that of its last step, so it cannot go on, or end, at an earlier one."""
+    run = shutil.copytree(whole(name), scratch / "run")
+    reason = refusal(start(name, run, "--images", IMAGES[name] * (STEPS - 1), "--resume"))
+    assert f"checkpoint.pt is at step {STEPS} already, beyond --images {IMAGES[name] * (STEPS - 1)}" in reason
+    assert_same(run, whole(name))
 
 
 def released(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
@@ -346,7 +361,10 @@ STILL["wgan"] = ("--learning-rate-g", 0, "--learning-rate-c", 0)
 
 @pytest.mark.parametrize("name", STILL)
 def test_released_weights_are_trained_on(name, start, whole, scratch):
-    """What does not learn stays, but for BatchNorm's statistics; the images before are counted."""
+    """What does not learn stays, but for BatchNorm's statistics; the images before are counted.
+
+    The next training from there draws other random numbers, so that it is no repetition.
+    """
     files = {"--start": "weights.safetensors"}
     if name in JUDGES:
         files[f"--start-{JUDGES[name]}"] = f"{JUDGES[name]}.safetensors"
@@ -358,6 +376,11 @@ def test_released_weights_are_trained_on(name, start, whole, scratch):
         (kept, about_kept), (found, about) = released(whole(name) / file), released(scratch / "run" / file)
         assert [int(notes["images"]) for notes in (about_kept, about)] == [seen[-1], 2 * seen[-1]]
         assert kept.keys() == found.keys() and all(torch.equal(kept[key], found[key]) for key in kept)
+    options = [item for option, file in files.items() for item in (option, scratch / "run" / file)]
+    finish(start(name, scratch / "next", *options, *STILL[name]))
+    loss = "loss" if name == "ddpm" else "loss_g"
+    losses = [[line[loss] for line in metrics(scratch / run) if loss in line] for run in ("run", "next")]
+    assert len(losses[0]) == STEPS and not set(losses[0]) & set(losses[1])
 
 
 @pytest.mark.parametrize("name", ("dcgan", "wgan"))
