@@ -4,7 +4,7 @@
     python3 -m experiments.p1 --part wgan       # short trainings of B
     python3 -m experiments.p1 --part lesson     # real images normalised as for ImageNet: the discriminator wins
     python3 -m experiments.p1 --part curve      # FID over the trainings in --run-a and --run-b, which log it
-    python3 -m experiments.p1 --part tried      # the long trainings in --tried, a row each
+    python3 -m experiments.p1 --part tried      # the long trainings in --tried, a row each beside those of before
     python3 -m experiments.p1 --part collapse   # what a generator that learns too fast does: --run-fast beside --run-b
     python3 -m experiments.p1 --part figures    # interpolation, nearest training faces, failures, training as a GIF
 
@@ -295,11 +295,14 @@ def tried(config: Config) -> dict[str, Any]:
     """Of each training in --tried: settings, where it began and ended, and the [images seen, FID] pairs it logged.
 
     `trained_images` are those of its weights, if they are there; it may have gone on.  By method, then by the images
-    that were seen when it began.  Raises UserError if there is none.
+    that were seen when it began.  The result file keeps those whose folders are gone, as other machines' are.
+    Raises UserError if there is none.
     """
-    found = []
+    found = {}
     for file in config.tried.glob("*/metrics.jsonl"):
         settings, lines = json.loads(read_of_run(file.parent, "config.json")), logged(file.parent)
+        if not lines:
+            continue
         method = "dcgan" if "learning_rate_d" in settings else "wgan"
         about = {
             "method": method,
@@ -311,11 +314,13 @@ def tried(config: Config) -> dict[str, Any]:
         }
         if (weights := file.parent / "weights.safetensors").is_file():
             about["trained_images"] = int(load_weights(Generator(), weights)["images"])
-        found.append((file.parent.name, about))
+        found[file.parent.name] = about
     if not found:
         raise UserError(f"{config.tried} holds no training")
-    content = {"rows": dict(sorted(found, key=lambda row: (row[1]["method"], row[1]["images"], row[0])))}
-    write_results(config.results / "p1_tried.json", content)
+    results = config.results / "p1_tried.json"
+    rows = (read_results(results).get("rows", {}) | found).items()
+    content = {"rows": dict(sorted(rows, key=lambda row: (row[1]["method"], row[1]["images"], row[0])))}
+    write_results(results, content)
     return content
 
 
@@ -343,8 +348,11 @@ def tried_path(content: dict[str, Any], method: str, trained_images: int) -> lis
 
 
 def tried_rows(content: dict[str, Any]) -> dict[str, list[str]]:
-    """Long trainings as rows: name, the one it goes on from, settings, millions of images, lowest and last FID."""
-    names, rows = tried_names(content), {}
+    """Long trainings as rows: name, the one it goes on from, settings, millions of images, lowest and last FID.
+
+    What goes on from weights in checkpoints/ is said to be from "released" ones.
+    """
+    names, rows = {"checkpoints": "released"} | tried_names(content), {}
     for name, row in content["rows"].items():
         chosen = row["settings"]
         rates = dict.fromkeys(value for option, value in chosen.items() if option.startswith("learning_rate"))

@@ -268,6 +268,15 @@ def test_the_trainings_that_were_tried(tmp_path, monkeypatch, capsys):
     content = json.loads((tmp_path / "p1_tried.json").read_text())
     assert p1.tried_path(content, "dcgan", 810_000) == ["z", "last"]
     assert p1.tried_path(content, "dcgan", 900_000) == p1.tried_path(content, "wgan", 810_000) == []
+    for gone in ("last", "b"):
+        shutil.rmtree(tmp_path / gone)
+    write("c", b, [0, 400_000], {400_000: 77.0})
+    (tmp_path / "failed").mkdir()
+    (tmp_path / "failed" / "config.json").write_text("{}")
+    (tmp_path / "failed" / "metrics.jsonl").touch()
+    p1.main()
+    kept = json.loads((tmp_path / "p1_tried.json").read_text())["rows"]
+    assert list(kept) == ["z", "last", "b", "c"] and kept.items() >= content["rows"].items()
     monkeypatch.setattr(sys, "argv", [*sys.argv[:-3], str(tmp_path / "z"), *sys.argv[-2:]])
     with pytest.raises(UserError, match="z holds no training"):
         p1.main()
