@@ -208,7 +208,6 @@ def face_numbers(results: dict[str, Any]) -> dict[str, Any]:
             name: mean_and_spread([run["fid"][-1] for run in content["rows"][name]["runs"]])[0]
             for name in p1.ROWS[part]
         }
-        name, change = steepest({name: fid for name, fid in fids.items() if not name.startswith("  ")})
         best = min(fids, key=fids.get)
         found[part] = {
             "rows": [[row[0], *row[3:]] for row in p1.summary(content)],
@@ -217,9 +216,6 @@ def face_numbers(results: dict[str, Any]) -> dict[str, Any]:
                 for trained in (row["settings"] for row in content["rows"].values())
             },
             "seeds": str(min(len(row["runs"]) for row in content["rows"].values())),
-            "steepest": name,
-            "change": f"{abs(change):.1f}",
-            "direction": "down" if change < 0 else "up",
             "best": best.strip(" +"),
             "fid": {name.strip(" +"): f"{fid:.1f}" for name, fid in fids.items()},
             "pictured": {
@@ -253,11 +249,22 @@ def face_numbers(results: dict[str, Any]) -> dict[str, Any]:
     tried = results["p1_tried"]
     path = p1.tried_path(tried, "dcgan", int(results["headline"]["checkpoints"]["p1_dcgan"]["trained_images"]))
     names = p1.tried_names(tried)
-    shown = [name for name, row in tried["rows"].items() if len(row.get("fid", ())) > 1 or name in path]
+    decisive = ("batch_size", "learning_rate_g", "learning_rate_c")
+    by_default = {name: getattr(p1_wgan_train.Config, name) for name in decisive}
+    lost = [
+        name
+        for name, row in tried["rows"].items()
+        if row["method"] == "wgan" and not row["start"] and row["settings"] | by_default == row["settings"]
+    ][:1]
+    if not lost:
+        raise UserError(f"p1_tried.json lacks a training of B at its default rates, run: {MADE_BY['p1_tried.json']}")
+    shown = [name for name, row in tried["rows"].items() if len(row.get("fid", ())) > 1 or name in (*path, *lost)]
     found["tried"] = {
         "rows": [row for name, row in p1.tried_rows(tried).items() if name in shown],
         "header": [*p1.TRIED],
         "path": ", ".join(names[name] for name in path),
+        "last_from": f"{tried['rows'][path[-1]]['images'][0]:,}",
+        "lost": f"{tried['rows'][lost[0]]['fid'][-1][1]:.1f}",
     }
     training = results["p1_figures"]["training"]
     found |= {"training_images": f"{training['images']:,}", "training_fid": f"{training['fid']:.1f}"}
@@ -282,6 +289,11 @@ def face_numbers(results: dict[str, Any]) -> dict[str, Any]:
 
 def digit_numbers(results: dict[str, Any]) -> dict[str, Any]:
     """What the section on problem 2 needs, as text."""
+
+    def misread(scores: dict[str, Any]) -> str:
+        """The rest of what `percent` says is read right of real digits."""
+        return f"{100 - float(percent(list(scores['real_accuracy'].values()))):.1f}"
+
     course, judge = (results["headline"]["digits"][name] for name in ("course", "judge"))
     rows = {(*row["row"][:4], *row["row"][4]): row for row in results["p2_tradeoff"]["rows"]}
     defaults = p2.DEFAULT
@@ -300,11 +312,12 @@ def digit_numbers(results: dict[str, Any]) -> dict[str, Any]:
     default = (defaults.sampler, defaults.spacing, defaults.steps, defaults.guidance_scale)
     ours = rows[(*default, defaults.guidance_from, defaults.guidance_to)]
     own = rows["ancestral", "uniform", TIMESTEPS, defaults.guidance_scale, 0.0, 1.0]
-    nearest, confusion = judge["nearest_training_image"], judge["confusion"]
+    nearest, confusion = judge["nearest_training_image"], course["confusion"]
     count, digit, taken = max((n, i, j) for i, row in enumerate(confusion) for j, n in enumerate(row) if i != j)
     at_scale = {scale: rows[defaults.sampler, defaults.spacing, defaults.steps, scale, 0.0, 1.0] for scale in p2.SCALES}
+    seconds = {scale: row["seconds_per_1000"] for scale, row in at_scale.items()}
     alpha_bar = alpha_bar_schedule().tolist()
-    per_class = dict(enumerate(judge["class_accuracy"]))
+    per_class = dict(enumerate(course["class_accuracy"]))
     worst = min(per_class, key=per_class.get)
     return {
         "timesteps": str(TIMESTEPS),
@@ -342,8 +355,9 @@ def digit_numbers(results: dict[str, Any]) -> dict[str, Any]:
         "best_by_accuracy": f"{max(p2.SCALES, key=lambda scale: at_scale[scale]['judge']):g}",
         "best_by_fid": f"{min(p2.SCALES, key=lambda scale: at_scale[scale]['fid']):g}",
         "best_by_diversity": f"{min(p2.SCALES, key=lambda scale: abs(at_scale[scale]['diversity'] - 1)):g}",
-        "course_misreads": percent([1 - share for share in course["real_accuracy"].values()]),
-        "judge_misreads": percent([1 - share for share in judge["real_accuracy"].values()]),
+        "course_misreads": misread(course),
+        "judge_misreads": misread(judge),
+        "second_cost": f"{100 * (seconds[defaults.guidance_scale] / seconds[0.0] - 1):.0f}",
         **{
             f"{name}_{score}": f"{row[score]:.{digits}f}" if score != "judge" else percent([row[score]])
             for name, row in (
