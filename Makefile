@@ -7,6 +7,7 @@
 # Each makes the environment .venv first if it is missing or older than the requirements.
 
 SHELL := bash
+# Both are unknown to GNU make 3.81, which macOS has: each line of a recipe must also be a command of its own.
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
 .PHONY: bench demo env lint report test torture
@@ -34,14 +35,16 @@ demo: env
 	bash hw2_1.sh demo/faces
 	echo "== hw2_2.sh: 1,000 digits"
 	bash hw2_2.sh demo/digits
-	for domain in svhn usps; do
-	    echo "== hw2_3.sh: $$domain-like built-in digits"
-	    bash hw2_3.sh demo/data/digits/$$domain/data demo/$$domain.csv
+	for domain in svhn usps; do \
+	    echo "== hw2_3.sh: $$domain-like built-in digits"; \
+	    bash hw2_3.sh demo/data/digits/$$domain/data demo/$$domain.csv || exit; \
 	done
 	echo "== scores; the faces' reference is the built-in drawings, so their FID says nothing but that scoring works"
 	python3 evaluate.py faces demo/faces --reference demo/data/face/train
 	python3 evaluate.py digits demo/digits
-	for domain in svhn usps; do python3 evaluate.py labels demo/$$domain.csv demo/data/digits/$$domain/val.csv; done
+	for domain in svhn usps; do \
+	    python3 evaluate.py labels demo/$$domain.csv demo/data/digits/$$domain/val.csv || exit; \
+	done
 	echo "== sheets to look at"
 	python3 prepare_data.py --preview demo/data
 	python3 evaluate.py sheet demo/faces demo/faces.png

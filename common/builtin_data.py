@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw, ImageFilter, PngImagePlugin
 
 from common.config import UserError
 from common.data import NUM_CLASSES
+from common.files import atomic_write, remove_parts
 from common.images import SOFTWARE
 from common.tree import DIGIT_SETS, PREVIEW, stream, to_bytes, write_csv
 
@@ -200,11 +201,11 @@ def save_png(path: Path, pixels: np.ndarray) -> None:
     """Write uint8 (h, w, 3) or (h, w) as an RGB or grey PNG file that carries TAG."""
     info = PngImagePlugin.PngInfo()
     info.add_text("Software", TAG)
-    Image.fromarray(pixels).save(path, "PNG", pnginfo=info)
+    atomic_write(path, lambda handle: Image.fromarray(pixels).save(handle, "PNG", pnginfo=info))
 
 
 def clear_folder(folder: Path) -> None:
-    """Make `folder`, or remove the images of an earlier --builtin from it.
+    """Make `folder`, or remove the images of an earlier --builtin from it, and what a killed one had half written.
 
     Raises UserError if it holds anything else; hidden files are passed over.
     """
@@ -224,14 +225,18 @@ def clear_folder(folder: Path) -> None:
                 raise UserError(f"{path} was not written by --builtin, choose another folder")
     for path in images:
         path.unlink()
+    for place in (folder, *filter(Path.is_dir, folder.rglob("*"))):
+        remove_parts(place)
 
 
 def write_builtin(folder: Path, count: int, seed: int) -> None:
     """Write the built-in tree: `count` training digits of each set, a third for validation, half as many faces."""
-    from sklearn import datasets  # here, so that nothing else needs scikit-learn
-
+    try:
+        from sklearn import datasets  # here, so that nothing else needs scikit-learn
+    except ImportError:
+        raise UserError("the built-in data need scikit-learn, run: pip install -r requirements-dev.txt") from None
     clear_folder(folder)
-    (folder / "README.txt").write_text(README, encoding="utf-8")
+    atomic_write(folder / "README.txt", README.encode())
     for split, number in (("train", count // 2), ("val", count // 6)):
         faces = folder / "face" / split
         faces.mkdir(parents=True, exist_ok=True)

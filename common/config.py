@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import errno
 import json
 import math
 import os
@@ -11,6 +12,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 C = TypeVar("C")
+
+CANNOT_WRITE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}  # to a full disk, or to one that fails
 
 
 class UserError(Exception):
@@ -29,7 +32,7 @@ def option(
     """A dataclass field that is also a command-line option.
 
     `low` and `high` are inclusive bounds.  A `free` option does not change what a training computes for
-    the images it has seen, so `--resume` accepts another value for it (paths, logging, the run's length).
+    the images it has seen, so `--resume` accepts another value for it (paths, samples, saving, the run's length).
     """
     return dataclasses.field(
         default=default, metadata={"help": help, "low": low, "high": high, "choices": choices, "free": free}
@@ -39,6 +42,11 @@ def option(
 def in_one_line(text: str) -> str:
     """A message that may hold file names, whose line breaks and other control characters are escaped."""
     return "".join(letter if letter.isprintable() or letter == " " else ascii(letter)[1:-1] for letter in text)
+
+
+def first_sentence(error: Exception) -> str:
+    """What a library says of an error, which may go on for a page; the error's kind if it says nothing."""
+    return (str(error) or type(error).__name__).splitlines()[0].split(". ")[0]
 
 
 class Parser(argparse.ArgumentParser):
@@ -56,6 +64,8 @@ def checked(kind: type, low: float | None = None, high: float | None = None) -> 
             value = kind(text)
         except ValueError:
             raise argparse.ArgumentTypeError(f"'{text}' is not {'an integer' if kind is int else 'a number'}") from None
+        if kind is int and not -(2**63) <= value < 2**63:  # no larger one is a seed of torch's, nor some a float
+            raise argparse.ArgumentTypeError(f"{text} is out of range, must fit into 64 bits")
         if not math.isfinite(value):
             raise argparse.ArgumentTypeError(f"{text} is not a finite number")
         if (low is not None and value < low) or (high is not None and value > high):
@@ -132,18 +142,43 @@ def to_json(config: Any) -> dict[str, Any]:
 
 
 def run_script(main: Callable[[], None]) -> None:
-    """Run a script's main: one sentence and exit code 2 for a UserError, 130 for Ctrl-C, 141 for a closed pipe."""
+    """Run a script's main: one sentence and exit code 2 for a UserError, a device's full memory or a full disk behind
+    stdout; 130 for Ctrl-C, 141 for a closed pipe.
+    """
     program = Path(sys.argv[0]).name
     if sys.stdout:  # paths may hold what the terminal's encoding lacks
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        main()
+        try:
+            main()
+        finally:
+            if sys.stdout:
+                sys.stdout.flush()  # here what fails is one sentence; at Python's end it would be several
     except UserError as error:
-        print(f"{program}: error: {in_one_line(str(error))}", file=sys.stderr)
-        sys.exit(2)
+        _refuse(program, str(error))
+    except RuntimeError as error:
+        # torch.OutOfMemoryError, by its name because some scripts go without torch; on MPS a plain RuntimeError.
+        if type(error).__name__ != "OutOfMemoryError" and "out of memory" not in str(error):
+            raise
+        _refuse(program, f"the device's memory is full ({first_sentence(error)}), free some or use another --device")
     except KeyboardInterrupt:
         print(f"{program}: interrupted", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         sys.exit(141)
+    except OSError as error:
+        if error.filename is not None or error.errno not in CANNOT_WRITE or not sys.stdout:  # not of stdout
+            raise
+        _drop_output()
+        _refuse(program, f"standard output cannot be written: {error.strerror or error}")
+
+
+def _refuse(program: str, reason: str) -> None:
+    print(f"{program}: error: {in_one_line(reason)}", file=sys.stderr)
+    sys.exit(2)
+
+
+def _drop_output() -> None:
+    """What stdout still holds goes nowhere, so that Python does not try again, and complain, at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

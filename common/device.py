@@ -4,11 +4,12 @@ import contextlib
 import ctypes
 import hashlib
 import os
+import sys
 from collections.abc import Iterator
 
 import torch
 
-from common.config import UserError
+from common.config import UserError, first_sentence, in_one_line
 from common.small_maps import SmallMaps
 
 TRIM_THRESHOLD, MMAP_MAX = -1, -4  # parameters of glibc's mallopt(3)
@@ -32,21 +33,29 @@ def keep_freed_memory() -> bool:
     return bool(mallopt(MMAP_MAX, 0) and mallopt(TRIM_THRESHOLD, 2**31 - 1))
 
 
-def pick_device(name: str) -> torch.device:
-    """The device called `name`, or for "auto" the accelerator if there is one, else the CPU.
+def pick_device(name: str, *, repeatable: bool = False) -> torch.device:
+    """The device called `name`, or for "auto" the accelerator if there is one that computes, else the CPU.
 
     Of several processes on a machine (torchrun) each has the accelerator of its own number; on the CPU this
-    process keeps freed memory from here on.
+    process keeps freed memory from here on.  `repeatable` asks for the same results to the last bit on every run.
+    Raises UserError if the device does not compute; for "auto" that is a warning, unless there are several processes.
     """
-    if name == "auto":
-        device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
-        return _of_this_process(device)
+    if repeatable:  # cuDNN may else choose an algorithm for ConvTranspose2d that adds in another order every time
+        torch.backends.cudnn.deterministic = True
     try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError):
-        raise UserError(f"device '{name}' is not available here, use auto or cpu") from None
-    return _of_this_process(device)
+        found = torch.accelerator.current_accelerator(check_available=True) if name == "auto" else torch.device(name)
+        device = _of_this_process(found or torch.device("cpu"))
+        # A card may be there and be full, another process's alone, or too old: so it computes, and that is read back.
+        bool(torch.empty(1, device=device) == 1)
+        return device
+    except (RuntimeError, AssertionError, ImportError) as error:
+        if name != "auto":
+            raise UserError(f"device '{name}' is not available here, use auto or cpu") from None
+        reason = f"the accelerator cannot be used ({first_sentence(error)})"
+    if processes() > 1:  # the others may have taken theirs
+        raise UserError(f"{reason}, use --device cpu for all processes")
+    print(in_one_line(f"warning: {reason}, so the CPU is"), file=sys.stderr)
+    return _of_this_process(torch.device("cpu"))
 
 
 def _of_this_process(device: torch.device) -> torch.device:
@@ -62,6 +71,11 @@ def _of_this_process(device: torch.device) -> torch.device:
         raise UserError(f"--nproc-per-node {os.environ['LOCAL_WORLD_SIZE']} is more than the {count} devices here")
     torch.accelerator.set_device_index(number)
     return torch.device(device.type, number)
+
+
+def can_pool_to_any_size(device: torch.device) -> bool:
+    """Whether AdaptiveAvgPool2d works there between sizes neither of which is a multiple of the other."""
+    return device.type != "mps"  # https://github.com/pytorch/pytorch/issues/96056
 
 
 def has_fast_bf16(device: torch.device) -> bool:
@@ -81,7 +95,7 @@ def autocast(device: torch.device, precision: str) -> Iterator[None]:
         yield
 
 
-def generator(*key: int | str) -> torch.Generator:
+def generator(*key: int | str | tuple[int, int]) -> torch.Generator:
     """A CPU generator for the stream `key`, for example (seed, "latent", step).
 
     Every random number of a training comes from such a generator and is then moved to the device: nothing

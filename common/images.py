@@ -80,7 +80,10 @@ def prepare_output_folder(folder: Path, names: list[str], pattern: str) -> None:
     foreign = []
     for name in others:
         if re.fullmatch(pattern, name) and _is_ours(folder / name):
-            (folder / name).unlink()
+            try:
+                (folder / name).unlink(missing_ok=True)  # another run may have been faster
+            except OSError as error:
+                raise UserError(f"{folder / name} cannot be removed: {error.strerror}") from None
         else:
             foreign.append(name)
     if foreign:

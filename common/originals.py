@@ -78,7 +78,7 @@ def to_course(name: str, pixels: Pixels, where: object) -> Pixels:
 def checksum_of(files: Iterable[tuple[str, int]]) -> str:
     """A short checksum of names and sizes in bytes, by which a later run knows the same originals."""
     lines = "".join(f"{name} {size}\n" for name, size in files)
-    return hashlib.sha256(lines.encode()).hexdigest()[:16]
+    return hashlib.sha256(lines.encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
 def checksum_of_files(paths: Iterable[Path]) -> str:
@@ -294,7 +294,7 @@ def read_photographs(path: Path) -> list[Pixels]:
             if file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith("."):
                 contents[file.relative_to(path.parent).as_posix()] = guarded(file, file.read_bytes)
     elif zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
+        with guarded(path, lambda: zipfile.ZipFile(path)) as archive:
             for name in archive.namelist():
                 if Path(name).suffix.lower() in IMAGE_SUFFIXES:
                     contents[name] = guarded(path, lambda name=name: archive.read(name))
@@ -463,7 +463,10 @@ def own_arrays(path: Path, name: str) -> Own:
 
     Images and labels go together in the order of their names: images and labels, or train_x, train_y, val_x, val_y.
     """
-    with guarded(path, lambda: np.load(path, allow_pickle=False)) as file:
+    opened = guarded(path, lambda: np.load(path, allow_pickle=False))
+    if isinstance(opened, np.ndarray):
+        raise UserError(f"{path} is a .npy file, a single array: images and labels go together into a .npz")
+    with opened as file:
         arrays = {key: guarded(path, lambda key=key: file[key]) for key in sorted(file.files)}
     images = {key: array for key, array in arrays.items() if array.ndim in (3, 4) and array.dtype == np.uint8}
     shapes = ", ".join(f"{key} {array.dtype} {array.shape}" for key, array in arrays.items())

@@ -245,7 +245,7 @@ def describe(domain: Path, name: str, split: str) -> Statistics:
     for path, (mode, pixels) in zip(
         paths, in_threads(decode, paths, len(paths), f"{name} {split}: reading"), strict=True
     ):
-        digest.update(f"{path.name} {labels.get(path.name, '-')} {mode}\n".encode())
+        digest.update(f"{path.name} {labels.get(path.name, '-')} {mode}\n".encode("utf-8", "surrogateescape"))
         digest.update(np.ascontiguousarray(pixels))
         modes.add(mode)
         values = pixels.reshape(-1, 3) + np.array([0, 256, 512])

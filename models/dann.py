@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from common.device import can_pool_to_any_size
+
 
 class GRL(torch.autograd.Function):
     """Gradient reversal: identity forward, gradient times -alpha backward (alpha a float, usually in [0, 1])."""
@@ -41,7 +43,10 @@ class DANN(nn.Module):
 
     def extract(self, x: Tensor) -> Tensor:
         """The features (batch, 1200) that both heads read."""
-        return self.avgpool(self.features(x.expand(-1, 3, -1, -1))).flatten(1)
+        maps = self.features(x.expand(-1, 3, -1, -1))
+        if can_pool_to_any_size(maps.device):
+            return self.avgpool(maps).flatten(1)
+        return self.avgpool(maps.cpu()).to(maps.device).flatten(1)  # 4 x 4 to 5 x 5, which Apple's GPUs lack
 
     def forward(self, x: Tensor, alpha: float = 0.0) -> tuple[Tensor, Tensor]:
         features = self.extract(x)

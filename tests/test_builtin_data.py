@@ -127,8 +127,36 @@ def test_an_earlier_tree_is_replaced_whole(prepare, tree, tmp_path):
     folder = tmp_path / "tree"
     assert prepare("--builtin", folder, "--count", 40) == 0
     (folder / ".DS_Store").write_bytes(b"hidden")
+    (folder / "face" / "val" / ".00000.png.0123abcd.part").write_bytes(b"half")  # of one that was killed
     assert prepare("--builtin", folder, "--count", COUNT) == 0
     assert contents(folder) == contents(tree) | {".DS_Store": b"hidden"}
+
+
+def test_an_interrupted_tree_is_made_anew(prepare, tree, tmp_path, monkeypatch):
+    """Ctrl-C amid an image: nothing half-written stays that would make the next run refuse the folder."""
+    save, calls = Image.Image.save, []
+
+    def interrupted(image, file, *arguments, **options):
+        calls.append(file)
+        if len(calls) == 7:
+            Path(file).write_bytes(b"") if isinstance(file, Path) else file.write(b"half")
+            raise KeyboardInterrupt
+        save(image, file, *arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Image.Image, "save", interrupted)
+        assert prepare("--builtin", tmp_path, "--count", COUNT) == 130
+    assert len(contents(tmp_path)) == 1 + 6
+    assert prepare("--builtin", tmp_path, "--count", COUNT) == 0
+    assert contents(tmp_path) == contents(tree)
+
+
+def test_without_scikit_learn(prepare, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "sklearn", None)
+    assert prepare("--builtin", tmp_path / "tree") == 2
+    sentence = "prepare_data.py: error: the built-in data need scikit-learn, run: pip install -r requirements-dev.txt\n"
+    assert capsys.readouterr().err == sentence
+    assert not (tmp_path / "tree").exists()
 
 
 def test_no_digit_is_in_both_splits(prepare, tmp_path, monkeypatch):

@@ -120,7 +120,11 @@ def cuda(monkeypatch):
     monkeypatch.setattr(common.gan.with_fresh_batch_norm.__wrapped__, "__defaults__", (1, 8))
 
     def run(module, *arguments: object) -> set[torch.dtype]:
-        monkeypatch.setattr(module, "pick_device", lambda name: CUDA)
+        def pick_device(name: str, *, repeatable: bool = False) -> torch.device:
+            assert repeatable == module.__name__.endswith("_inference")
+            return CUDA
+
+        monkeypatch.setattr(module, "pick_device", pick_device)
         monkeypatch.setattr(sys, "argv", [module.__name__, *map(str, arguments)])
         with torch.no_grad(), FakeCuda() as mode:
             module.main()

@@ -67,6 +67,7 @@ def test_variants_of_a_csv(text, domain):
         ("0.png,seven\n", "train.csv row 2: label 'seven' of 0.png is not a digit"),
         ("0.png,3.0\n", "train.csv row 2: label '3.0' of 0.png is not a digit"),
         ("0.png,\n", "train.csv row 2: label '' of 0.png is not a digit"),
+        pytest.param(f"0.png,{'9' * 5000}\n", f"label '{'9' * 30}' of 0.png is not a digit", id="a long label"),
         ("0.png,٣\n", "train.csv row 2: label '٣' of 0.png is not a digit"),
         ("0.png\n", "train.csv row 2 has 1 columns"),
         ("", "train.csv has no rows"),
@@ -160,6 +161,18 @@ def test_a_cache_that_cannot_be_written(domain, monkeypatch):
     monkeypatch.setattr(np, "save", full)
     assert len(load_digits(domain, "train")[0]) == 3
     assert list((domain / "full" / "dlcv-hw2").iterdir()) == []
+
+
+def test_a_user_without_a_home_has_no_cache(domain, monkeypatch):
+    """As in a container that runs as a number."""
+
+    def unknown(uid):
+        raise KeyError(uid)
+
+    for name in ("HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name)
+    monkeypatch.setattr("pwd.getpwuid", unknown)
+    assert len(load_digits(domain, "train")[0]) == 3
 
 
 # Whatever there may be

@@ -365,6 +365,26 @@ def test_a_folder_in_the_way_is_named(gap, server):
     assert_failed(gap, gap.run(url=server.url), f"{NAME}.part", "Is a directory")
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("options", [(), ("--dry-run",)])
+def test_stdout_that_cannot_be_written(clone, options, unbuffered, monkeypatch):
+    """A full disk is one sentence, a closed pipe the exit code that the shell knows; as of every script."""
+    monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
+    command = [sys.executable, clone.root / "common" / "download.py", *options]
+
+    def run(stdout: int) -> tuple[int, str]:
+        result = subprocess.run(command, check=False, stdout=stdout, stderr=subprocess.PIPE, text=True)
+        os.close(stdout)
+        return result.returncode, result.stderr
+
+    sentence = "download.py: error: standard output cannot be written: No space left on device\n"
+    assert run(os.open("/dev/full", os.O_WRONLY)) == (2, sentence)
+    reading, writing = os.pipe()
+    os.close(reading)
+    assert run(writing) == (141, "")
+
+
 @pytest.mark.parametrize("option", [("--retries", "-1"), ("--timeout", "0"), ("--timeout", "soon"), ("--nothing",)])
 def test_wrong_options(clone, option):
     code, out, err = clone.run(*option)

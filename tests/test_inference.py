@@ -21,6 +21,7 @@ Fourteen ways in which such solutions lost their marks, and the tests that would
 
 import contextlib
 import csv
+import errno
 import fcntl
 import io
 import json
@@ -30,6 +31,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -279,6 +281,30 @@ def test_missing_weights_are_not_fetched(refused, another_place, digits, tmp_pat
     assert list(checkpoints.iterdir()) == [] and not (tmp_path / "out.csv").exists()
 
 
+OLD_PYTHON = """#!/bin/sh
+exec "{}" -c 'import sys
+code, sys.argv[1:] = sys.argv[3], sys.argv[4:]
+sys.version_info, sys.version = (3, 9, 18), "3.9.18 (main)"
+exec(code)' "$@"
+"""
+
+
+@pytest.mark.parametrize("wrapper", ["hw2_1.sh", "hw2_2.sh", "hw2_3.sh", "hw2_download.sh"])
+def test_an_old_python(wrapper, refused, tmp_path):
+    """It cannot read our files, but says so in one sentence."""
+    (tmp_path / "python3").write_text(OLD_PYTHON.format(sys.executable))
+    (tmp_path / "python3").chmod(0o755)
+    sentence = refused(wrapper, "out", cwd=tmp_path, PATH=f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    assert sentence == f"{wrapper}: error: needs Python 3.10 or newer, this is 3.9.18"
+
+
+def test_every_line_of_the_makefile_is_a_command():
+    """GNU make 3.81, which macOS has, knows no .ONESHELL: it gives each line of a recipe to a shell of its own."""
+    for line in (ROOT / "Makefile").read_text().replace("\\\n", "").replace("$$", "$").split("\n"):
+        if line.startswith("\t"):
+            assert subprocess.run(["bash", "-n", "-c", line], check=False).returncode == 0, line
+
+
 # Output folders
 
 
@@ -311,6 +337,26 @@ def test_output_folder(call, inside, weights, tmp_path):
     ours = ["0001.png", "0002.png", "0003.png", "0004.png"]
     assert sorted(after) == [".0004.png.0123abcd.part", ".DS_Store", *ours, "0008.png"]
     assert all(after[name] == before[name] for name in ours)
+
+
+def test_stale_images(inside, refused_inside, weights, tmp_path, monkeypatch):
+    """One that may not be removed is named, one that another run removed at the same moment is not missed."""
+    options = ("p1_inference.py", tmp_path, "--weights", weights["generator"], "--count")
+    assert inside(*options, 2)[0] == 0
+    unlink = Path.unlink
+
+    def forbidden(path, missing_ok=False):
+        raise PermissionError(errno.EPERM, "Operation not permitted", str(path))
+
+    def too_late(path, missing_ok=False):
+        unlink(path)
+        unlink(path, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", forbidden)
+    assert "0002.png cannot be removed: Operation not permitted" in refused_inside(*options, 1)
+    monkeypatch.setattr(Path, "unlink", too_late)
+    assert inside(*options, 1)[0] == 0
+    assert sorted(contents(tmp_path)) == ["0001.png"]
 
 
 def test_an_interrupted_run_is_completed(environment, call, weights, tmp_path):
@@ -394,6 +440,8 @@ def test_wrong_options_of_digits(refused_inside, tmp_path):
     crossed = ("--guidance-from", 0.9, "--guidance-to", 0.1)
     assert "--guidance-from 0.9 is above" in refused_inside("p2_inference.py", out, *crossed)
     assert "must be from 1 to 600" in refused_inside("p2_inference.py", out, "--steps", 601)
+    for seed in (2**63, "9" * 400):
+        assert f"{seed} is out of range, must fit" in refused_inside("p2_inference.py", out, "--seed", seed)
     assert not out.exists()
 
 

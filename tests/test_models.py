@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from common.device import can_pool_to_any_size
 from models.classifier import Classifier
 from models.dann import DANN, GRL
 from models.dcgan import Critic, Discriminator, Generator, initialize_weights
@@ -187,6 +188,22 @@ def test_dann_shapes_and_flow():
     torch.testing.assert_close(features, (cells @ network.features(x) @ cells.T).flatten(1))
     torch.testing.assert_close(task, network.task_classifier(features))
     torch.testing.assert_close(domain, network.domain_classifier(features))
+
+
+def test_pooling_leaves_a_device_that_lacks_it(monkeypatch):
+    """Apple's GPUs do not average 4 x 4 to 5 x 5; the CPU does it for them, with the same features and gradients."""
+    assert can_pool_to_any_size(torch.device("cuda")) and not can_pool_to_any_size(torch.device("mps"))
+    network, x = DANN(), torch.randn(2, 3, 28, 28)
+
+    def features() -> tuple[torch.Tensor, torch.Tensor]:
+        found = network.extract(x)
+        return found, *torch.autograd.grad(found.square().sum(), network.features[0].weight)
+
+    expected = features()
+    monkeypatch.setattr("models.dann.can_pool_to_any_size", lambda device: False)
+    assert all(map(torch.equal, features(), expected))
+    with pytest.raises(NotImplementedError, match="Cannot copy out of meta tensor"):
+        network.to("meta").extract(x.to("meta"))
 
 
 def test_grey_input_counts_as_three_equal_channels():

@@ -361,6 +361,11 @@ def test_large_photographs_are_reduced(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="empty holds no photograph"):
         originals.read_photographs(tmp_path / "empty")
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.write(tmp_path / "a.png")
+    (tmp_path / "a.zip").write_bytes((tmp_path / "a.zip").read_bytes().replace(b"PK\x01\x02", b"PK\x01\x03"))
+    with pytest.raises(UserError, match="a.zip cannot be read"):
+        originals.read_photographs(tmp_path / "a.zip")
 
 
 def test_blending_is_the_difference():
@@ -645,6 +650,19 @@ def test_own_faces(prepare, tmp_path):
     assert pairs(tmp_path / "tree", "face") == sorted((as_course("face", face).tobytes(), None) for face in faces)
 
 
+def test_names_of_no_encoding(prepare, tmp_path, capsys):
+    """Of one's own images and of those of a tree."""
+    (tmp_path / "faces").mkdir()
+    for index in range(40):
+        (tmp_path / "faces" / f"{index} \udcff.png").write_bytes(png(noise(64, 64, 3, seed=index)))
+    assert prepare(tmp_path / "tree", "--only", "face", "--input", tmp_path / "faces") == 0
+    folder = tmp_path / "tree" / "face"
+    (folder / "val" / "00000.png").rename(folder / "val" / "\udcff.png")
+    (folder / MANIFEST).unlink()
+    assert prepare(tmp_path / "tree", "--verify", "--only", "face") == 0
+    assert capsys.readouterr().err == ""
+
+
 @pytest.mark.parametrize(
     ("arrays", "sentence"),
     [
@@ -675,6 +693,9 @@ def test_files_that_are_refused(prepare, tmp_path, capsys, monkeypatch):
 
     (tmp_path / "a.npz").write_bytes(b"no array")
     assert "a.npz cannot be read" in refusal("usps", tmp_path / "a.npz")
+    with open(tmp_path / "a.npz", "wb") as file:
+        np.save(file, noise(40, 28, 28))
+    assert "a.npz is a .npy file, a single array" in refusal("usps", tmp_path / "a.npz")
     (tmp_path / "a.txt").write_bytes(b"")
     assert "a.txt is neither a folder nor" in refusal("usps", tmp_path / "a.txt")
     assert "is grey: MNIST itself goes into --sources" in refusal("mnistm", npz(tmp_path / "b.npz"))
