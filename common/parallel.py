@@ -16,7 +16,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from common.config import UserError
+from common.config import UserError, first_sentence
 from common.device import processes
 
 TIMEOUT = timedelta(minutes=10)  # of a process that waits for the others, for example while the first one saves
@@ -38,7 +38,7 @@ def _collect(function: Callable, values: Any, *arguments: Any) -> Any:
     try:
         function(values, *arguments)
     except RuntimeError as error:  # its connection is closed, or TIMEOUT has passed
-        reason = str(error).split("] ", 1)[-1].split(". ")[0].splitlines()[0]
+        reason = first_sentence(error).split("] ", 1)[-1]
         raise UserError(f"another process of this training ended or hangs, continue with --resume ({reason})") from None
     return values
 

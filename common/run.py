@@ -88,11 +88,12 @@ class Run:
             self._lock_file = open(self.folder / "lock", "w")
         except OSError as error:
             raise UserError(f"{self.folder} cannot be used as a run folder: {error.strerror}") from None
-        with contextlib.suppress(OSError):  # of a file system without locks: then nothing can be known
-            try:
-                fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise UserError(f"{self.folder} is in use by another running training") from None
+        try:
+            fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"{self.folder} is in use by another running training") from None
+        except OSError:
+            pass  # a file system without locks: nothing can be known
         remove_parts(self.folder)
 
     def _refuse_differences(self, earlier: dict[str, Any]) -> None:

@@ -249,22 +249,19 @@ def face_numbers(results: dict[str, Any]) -> dict[str, Any]:
     tried = results["p1_tried"]
     path = p1.tried_path(tried, "dcgan", int(results["headline"]["checkpoints"]["p1_dcgan"]["trained_images"]))
     names = p1.tried_names(tried)
-    decisive = ("batch_size", "learning_rate_g", "learning_rate_c")
-    by_default = {name: getattr(p1_wgan_train.Config, name) for name in decisive}
-    lost = [
-        name
-        for name, row in tried["rows"].items()
-        if row["method"] == "wgan" and not row["start"] and row["settings"] | by_default == row["settings"]
-    ][:1]
-    if not lost:
+    options = ("batch_size", "learning_rate_g", "learning_rate_c")
+    by_default = {name: getattr(p1_wgan_train.Config, name) for name in options}
+    begun = {name: row for name, row in tried["rows"].items() if row["method"] == "wgan" and not row["start"]}
+    lost = next((name for name, row in begun.items() if by_default.items() <= row["settings"].items()), None)
+    if lost is None:
         raise UserError(f"p1_tried.json lacks a training of B at its default rates, run: {MADE_BY['p1_tried.json']}")
-    shown = [name for name, row in tried["rows"].items() if len(row.get("fid", ())) > 1 or name in (*path, *lost)]
+    shown = [name for name, row in tried["rows"].items() if len(row.get("fid", ())) > 1 or name in (*path, lost)]
     found["tried"] = {
         "rows": [row for name, row in p1.tried_rows(tried).items() if name in shown],
         "header": [*p1.TRIED],
         "path": ", ".join(names[name] for name in path),
         "last_from": f"{tried['rows'][path[-1]]['images'][0]:,}",
-        "lost": f"{tried['rows'][lost[0]]['fid'][-1][1]:.1f}",
+        "lost": f"{tried['rows'][lost]['fid'][-1][1]:.1f}",
     }
     training = results["p1_figures"]["training"]
     found |= {"training_images": f"{training['images']:,}", "training_fid": f"{training['fid']:.1f}"}
