@@ -70,3 +70,4 @@ test: env
 lint: env
 	ruff check .
 	ruff format --check .
+	lint-imports

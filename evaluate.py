@@ -20,11 +20,11 @@ from typing import Any
 import torch
 
 from common.config import Parser, UserError, checked, run_script
-from common.data import NUM_CLASSES, decode_image, decode_images, list_images, read_labels
 from common.device import pick_device
 from common.images import make_grid, save_image
-from common.judges import JUDGE, class_accuracies, classify, digit_quality, load_judge, relative_diversity
-from common.metrics import contrast, distances, face_counts, read_faces, sample_of, scored_images
+from data.reading import NUM_CLASSES, decode_image, decode_images, list_images, read_labels
+from evaluation.judges import JUDGE, class_accuracies, classify, digit_quality, load_judge, relative_diversity
+from evaluation.metrics import contrast, distances, face_counts, read_faces, sample_of, scored_images
 
 
 def _warn(text: str) -> None:

@@ -16,9 +16,9 @@ import torch
 from common.checkpoint import load_weights
 from common.config import option, parse_config, run_script
 from common.device import pick_device
-from common.gan import latents, sample_images
 from common.images import prepare_output_folder, write_images
 from models.dcgan import Generator
+from sampling.faces import latents, sample_images
 
 HERE = Path(__file__).resolve().parent
 

@@ -35,26 +35,26 @@ import torch
 from torch import nn
 from tqdm import trange
 
-from common.augment import POLICIES, diff_augment, flip
 from common.checkpoint import export_weights
 from common.config import UserError, option, parse_config, run_script
-from common.data import batch_indices, fingerprint, list_images, load_folder
 from common.device import autocast, generator, pick_device
-from common.ema import make_ema, update_ema
-from common.gan import (
+from data.augment import POLICIES, diff_augment, flip
+from data.reading import batch_indices, fingerprint, list_images, load_folder
+from evaluation.watching import sample_scores
+from models.dcgan import LATENT_SIZE, Critic, Generator, initialize_weights
+from sampling.faces import (
     hold_out,
     judge_both,
     judge_fake,
     overfitting,
     real_batch,
-    sample_scores,
     sample_sheet,
     with_fresh_batch_norm,
 )
-from common.parallel import join
-from common.run import Run
-from common.schedule import linear_decay
-from models.dcgan import LATENT_SIZE, Critic, Generator, initialize_weights
+from training.average import make_ema, update_ema
+from training.processes import join
+from training.run import Run
+from training.schedules import linear_decay
 
 ORIGINAL = {
     "constraint": "clip",

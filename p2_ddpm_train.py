@@ -25,14 +25,14 @@ from tqdm import trange
 
 from common.checkpoint import export_weights
 from common.config import option, parse_config, run_script
-from common.data import batch_indices, fingerprint, load_digits, to_unit_range
 from common.device import autocast, generator, pick_device
-from common.digits import digit_sheet
-from common.ema import make_ema, update_ema
-from common.parallel import join
-from common.run import Run
+from data.reading import batch_indices, fingerprint, load_digits, to_unit_range
 from models.ddpm import DDPM
 from models.diffusion import TIMESTEPS, add_noise, alpha_bar_schedule, one_hot, stratified_steps
+from sampling.digits import digit_sheet
+from training.average import make_ema, update_ema
+from training.processes import join
+from training.run import Run
 
 
 @dataclass(frozen=True)

@@ -26,10 +26,10 @@ from tqdm import tqdm
 from common.checkpoint import load_weights
 from common.config import UserError, option, parse_config, run_script
 from common.device import autocast, pick_device
-from common.digits import digit_keys, draw_digits, fold_batch_norm
 from common.images import prepare_output_folder, write_images
 from models.ddpm import ContextUnet
 from models.diffusion import TIMESTEPS, Denoiser, ancestral, ddim, dpm_solver, final, time_grid
+from sampling.digits import digit_keys, draw_digits, fold_batch_norm
 
 HERE = Path(__file__).resolve().parent
 

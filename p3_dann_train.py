@@ -27,18 +27,18 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm import trange
 
-from common.adaptation import KEEPING_COLORS, VIEWS, network_input, predict, probabilities, random_views
-from common.augment import domain_augment
 from common.checkpoint import export_weights
 from common.config import UserError, option, parse_config, run_script
-from common.data import batch_indices, fingerprint, load_digits, load_unlabelled_digits, to_unit_range
 from common.device import autocast, generator, pick_device
-from common.ema import make_ema, update_ema
 from common.images import make_grid, to_uint8
-from common.parallel import join
-from common.run import Run
-from common.schedule import linear_decay
+from data.augment import domain_augment
+from data.reading import batch_indices, fingerprint, load_digits, load_unlabelled_digits, to_unit_range
 from models.dann import DANN
+from sampling.labels import KEEPING_COLORS, VIEWS, network_input, predict, probabilities, random_views
+from training.average import make_ema, update_ema
+from training.processes import join
+from training.run import Run
+from training.schedules import linear_decay
 
 SURE = 0.9  # the confidence from which a teacher's label is a sure one
 RECIPES = {

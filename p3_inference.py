@@ -6,7 +6,7 @@
 Writes one row for every image, sorted by name, under the header image_name,label.  The target domain is
 read from the folder's path, the last component that is svhn or usps; if there is none, from the images
 (USPS is grey), and stderr says so.  A label is the likeliest class of the mean over the views of an image that the
-weights' metadata name (common/adaptation.py).  2,000 images of SVHN take five seconds on two CPU cores.
+weights' metadata name (sampling/labels.py).  2,000 images of SVHN take five seconds on two CPU cores.
 """
 
 import csv
@@ -19,11 +19,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from common.adaptation import TARGETS, load_dann, predict
 from common.config import in_one_line, option, parse_config, run_script
-from common.data import decode_images, list_images
 from common.device import pick_device
 from common.files import atomic_write, refuse_others
+from data.reading import decode_images, list_images
+from sampling.labels import TARGETS, load_dann, predict
 
 HERE = Path(__file__).resolve().parent
 

@@ -27,10 +27,10 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.builtin_data import write_builtin
 from common.config import UserError, option, parse_config, run_script
-from common.originals import Sources, own, public
-from common.tree import COURSE, HEADER, describe, present_splits, preview, read_manifest, recipe_of, row_of, write_set
+from data.builtin import write_builtin
+from data.originals import Sources, own, public
+from data.tree import COURSE, HEADER, describe, present_splits, preview, read_manifest, recipe_of, row_of, write_set
 
 
 @dataclass(frozen=True)

@@ -41,9 +41,9 @@ from PIL import Image
 
 from benchmarks.measure import KINDS
 from common.config import UserError, option, parse_config, run_script, to_json
-from common.data import list_images
 from common.device import has_fast_bf16, pick_device
 from common.files import refuse_others
+from data.reading import list_images
 from experiments.runs import ROOT, read_results, table, write_results
 from models.diffusion import TIMESTEPS
 

@@ -1,6 +1,6 @@
 """What is measured within a process of its own: our loading and FID, plain loading, matrix products, FLOPs.
 
-    python3 -m benchmarks.measure --part load --folder DIR        # common.data.load_folder; plain-load: a DataLoader
+    python3 -m benchmarks.measure --part load --folder DIR        # data.reading.load_folder; plain-load: a DataLoader
     python3 -m benchmarks.measure --part fid --folder DIR --real DIR
     python3 -m benchmarks.measure --part peak --dtype bfloat16    # the best matrix product in FLOP/s
     python3 -m benchmarks.measure --part flops --commands '[["p1_inference.py", "OUT_DIR", "--count", "50"]]'
@@ -27,13 +27,13 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 import common.device
-import common.digits
 import common.small_maps
 import models.diffusion
+import sampling.digits
 from benchmarks.plain import loader
 from common.config import option, parse_config, run_script
-from common.data import list_images, load_folder
 from common.device import pick_device
+from data.reading import list_images, load_folder
 
 ROOT = Path(__file__).resolve().parent.parent
 SIZES = (512, 1024, 2048, 4096)
@@ -75,8 +75,8 @@ CHANGES: dict[str, tuple[Any, str, Any]] = {
     "products": (common.small_maps, "LARGEST", 0),
     "fused Adam": (torch.optim, "Adam", loop_adam),
     "memory": (common.device, "keep_freed_memory", lambda: False),
-    "folded": (common.digits, "fold_batch_norm", lambda network: network),
-    "shared": (common.digits, "guided_denoiser", denoiser_of_two_passes),
+    "folded": (sampling.digits, "fold_batch_norm", lambda network: network),
+    "shared": (sampling.digits, "guided_denoiser", denoiser_of_two_passes),
 }
 
 
@@ -104,7 +104,7 @@ def seconds_to_load(config: Config) -> float:
 
 
 def fid(config: Config) -> float:
-    from common.metrics import distances, read_faces  # needs the packages for scores
+    from evaluation.metrics import distances, read_faces  # needs the packages for scores
 
     images, _ = read_faces(list_images(config.folder))
     return distances(images, list_images(config.real), device=pick_device("auto"))["fid"]

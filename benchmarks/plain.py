@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from common.config import UserError
-from common.data import read_labels
+from data.reading import read_labels
 
 WORKERS = 2  # processes of a DataLoader, as most tutorials have
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -16,8 +16,8 @@ from torch.nn import functional as F
 
 from benchmarks.plain import DEVICE, loader
 from common.config import option, parse_config, run_script
-from common.data import list_images
-from common.metrics import Network, inception_network
+from data.reading import list_images
+from evaluation.metrics import Network, inception_network
 
 
 @dataclass(frozen=True)

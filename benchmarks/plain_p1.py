@@ -15,7 +15,7 @@ from torch import nn
 from benchmarks.plain import DEVICE, endless, images_per_second, loader, save_images
 from common.checkpoint import load_weights
 from common.config import option, parse_config, run_script
-from common.data import list_images
+from data.reading import list_images
 from models.dcgan import LATENT_SIZE, Critic, Discriminator, Generator, initialize_weights
 
 CRITIC_STEPS = 5  # as many as ours, so that an image is as much work

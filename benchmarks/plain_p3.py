@@ -16,11 +16,11 @@ import torch
 from torch.nn import functional as F
 
 from benchmarks.plain import DEVICE, images_per_second, loader, training_digits
-from common.adaptation import load_dann
-from common.augment import standardize
 from common.config import option, parse_config, run_script
-from common.data import list_images
+from data.augment import standardize
+from data.reading import list_images
 from models.dann import DANN
+from sampling.labels import load_dann
 
 
 @dataclass(frozen=True)

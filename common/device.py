@@ -73,11 +73,6 @@ def _of_this_process(device: torch.device) -> torch.device:
     return torch.device(device.type, number)
 
 
-def can_pool_to_any_size(device: torch.device) -> bool:
-    """Whether AdaptiveAvgPool2d works there between sizes neither of which is a multiple of the other."""
-    return device.type != "mps"  # https://github.com/pytorch/pytorch/issues/96056
-
-
 def has_fast_bf16(device: torch.device) -> bool:
     """Whether bfloat16 is faster than float32 there: a CPU with avx512_bf16 or AMX, an NVIDIA GPU from Ampere on."""
     if device.type == "cpu":

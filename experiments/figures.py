@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
 from common.config import UserError, option, parse_config, run_script
-from common.data import NUM_CLASSES
+from data.reading import NUM_CLASSES
 from experiments.runs import METHODS, RESULTS, ROOT, mean_and_spread, read_results
 
 BLUE, ORANGE, GREEN, PURPLE, RED, BLACK = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#000000"

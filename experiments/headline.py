@@ -19,17 +19,17 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor, nn
 
 import p1_inference
-from common.adaptation import TARGETS
 from common.checkpoint import load_weights
 from common.config import UserError, option, parse_config, run_script
-from common.data import decode_images, list_images, load_folder, read_labels
 from common.download import sha256
 from common.images import make_grid, save_image
-from common.metrics import face_counts
+from data.reading import decode_images, list_images, load_folder, read_labels
+from evaluation.metrics import face_counts
 from experiments.runs import METHODS, RESULTS, ROOT, percent, read_results, table, write_results
 from models.dann import DANN
 from models.dcgan import Generator
 from models.ddpm import ContextUnet
+from sampling.labels import TARGETS
 
 NETWORKS: dict[str, type[nn.Module]] = {
     "p1_dcgan": Generator,

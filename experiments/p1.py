@@ -31,11 +31,9 @@ import p1_dcgan_train
 import p1_wgan_train
 from common.checkpoint import load_weights
 from common.config import UserError, option, parse_config, run_script, to_json
-from common.data import decode_image, list_images, load_folder, to_unit_range
-from common.gan import latents, sample_images
 from common.images import make_grid, save_gif, save_image
-from common.metrics import distances, face_counts, sample_of
-from common.run import is_released
+from data.reading import decode_image, list_images, load_folder, to_unit_range
+from evaluation.metrics import distances, face_counts, sample_of
 from experiments.headline import GRADED
 from experiments.runs import (
     METHODS,
@@ -51,6 +49,8 @@ from experiments.runs import (
     write_results,
 )
 from models.dcgan import Generator
+from sampling.faces import latents, sample_images
+from training.run import is_released
 
 CPU = torch.device("cpu")
 PLAIN = ("--recipe", "original")

@@ -22,12 +22,12 @@ import p2_inference
 from common.checkpoint import load_weights
 from common.config import option, parse_config, run_script
 from common.device import autocast, pick_device
-from common.digits import digit_keys, draw_digits, fold_batch_norm
 from common.images import make_grid, save_gif, save_image, to_uint8
-from common.judges import class_accuracies, classify, digit_quality, load_judge, relative_diversity
+from evaluation.judges import class_accuracies, classify, digit_quality, load_judge, relative_diversity
 from experiments.runs import RESULTS, read_results, table, write_results
 from models.ddpm import ContextUnet
 from models.diffusion import TIMESTEPS, alpha_bar_schedule, ancestral, final
+from sampling.digits import digit_keys, draw_digits, fold_batch_norm
 
 HERE = Path(__file__).resolve().parent.parent
 STEPS = (5, 8, 10, 12, 15, 20, 30, 50)

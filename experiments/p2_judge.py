@@ -14,15 +14,15 @@ import torch
 from torch.nn import functional as F
 from tqdm import trange
 
-from common.augment import affine
 from common.checkpoint import export_weights
 from common.config import option, parse_config, run_script
-from common.data import batch_indices, fingerprint, load_digits, to_unit_range
 from common.device import autocast, generator, pick_device
 from common.images import make_grid, to_uint8
-from common.judges import classify
-from common.run import Run
+from data.augment import affine
+from data.reading import batch_indices, fingerprint, load_digits, to_unit_range
+from evaluation.judges import classify
 from models.classifier import Judge
+from training.run import Run
 
 
 @dataclass(frozen=True)

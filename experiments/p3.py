@@ -29,13 +29,13 @@ import torch
 from sklearn.manifold import TSNE
 from sklearn.metrics import cohen_kappa_score
 
-from common.adaptation import TARGETS, VIEWS, load_dann, network_input, predict, probabilities
 from common.config import UserError, option, parse_config, run_script
-from common.data import chunks, load_digits, load_unlabelled_digits, to_unit_range
 from common.device import generator
 from common.images import make_grid, save_image
+from data.reading import chunks, load_digits, load_unlabelled_digits, to_unit_range
 from experiments.runs import RESULTS, ROOT, mean_and_spread, metrics, percent, read_results, table, train, write_results
 from models.dann import DANN
+from sampling.labels import TARGETS, VIEWS, load_dann, network_input, predict, probabilities
 
 PARTS = ("bounds", "collapse", "ladder", "recipe", "features", "hardest")
 CPU = torch.device("cpu")

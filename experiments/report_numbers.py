@@ -15,11 +15,10 @@ import p1_dcgan_train
 import p1_wgan_train
 import p2_ddpm_train
 import p3_dann_train
-from common.adaptation import TARGETS
 from common.config import UserError
 from common.download import sha256
-from common.judges import relative_diversity
-from common.metrics import FACE_SIZE, FEATURES
+from evaluation.judges import relative_diversity
+from evaluation.metrics import FACE_SIZE, FEATURES
 from experiments import headline, p1, p2, p3
 from experiments.headline import CITED
 from experiments.runs import METHODS, ROOT, mean_and_spread, percent, read_results
@@ -27,6 +26,7 @@ from models.dann import DANN
 from models.dcgan import LATENT_SIZE, Critic, Discriminator, Generator
 from models.ddpm import DDPM, IMAGE_SHAPE
 from models.diffusion import BETA_FIRST, BETA_LAST, TIMESTEPS, alpha_bar_schedule
+from sampling.labels import TARGETS
 
 MADE_BY = {
     **{f"headline{kind}": "python3 -m experiments.headline" for kind in (".json", "_faces.png", "_digits.png")},

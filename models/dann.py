@@ -3,7 +3,10 @@
 import torch
 from torch import Tensor, nn
 
-from common.device import can_pool_to_any_size
+
+def can_pool_unevenly(device: torch.device) -> bool:
+    """Whether AdaptiveAvgPool2d works there between sizes neither of which is a multiple of the other."""
+    return device.type != "mps"  # https://github.com/pytorch/pytorch/issues/96056
 
 
 class GRL(torch.autograd.Function):
@@ -44,9 +47,9 @@ class DANN(nn.Module):
     def extract(self, x: Tensor) -> Tensor:
         """The features (batch, 1200) that both heads read."""
         maps = self.features(x.expand(-1, 3, -1, -1))
-        if can_pool_to_any_size(maps.device):
+        if can_pool_unevenly(maps.device):
             return self.avgpool(maps).flatten(1)
-        return self.avgpool(maps.cpu()).to(maps.device).flatten(1)  # 4 x 4 to 5 x 5, which Apple's GPUs lack
+        return self.avgpool(maps.cpu()).to(maps.device).flatten(1)  # 4 x 4 to 5 x 5
 
     def forward(self, x: Tensor, alpha: float = 0.0) -> tuple[Tensor, Tensor]:
         features = self.extract(x)

@@ -16,10 +16,10 @@ from torch.nn import functional as F
 
 from common.checkpoint import export_weights
 from common.config import run_script
-from common.gan import with_fresh_batch_norm
 from models.dann import DANN
 from models.dcgan import Critic, Discriminator, Generator, initialize_weights
 from models.ddpm import ContextUnet
+from sampling.faces import with_fresh_batch_norm
 
 ROOT = Path(__file__).resolve().parent.parent
 CPU = torch.device("cpu")

@@ -16,13 +16,12 @@ from pathlib import Path
 import torch.utils.tensorboard  # noqa: F401, what a training takes long to import
 from torch import nn
 
-import common.augment
-import common.digits
-import common.gan
-import common.metrics
+import evaluation.metrics
 import models.dann
 import models.dcgan
 import models.ddpm
+import sampling.digits
+import sampling.faces
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -54,12 +53,12 @@ def inception(weights, device):
 def fewer_images() -> None:
     """Fewer images behind re-estimated BatchNorm statistics, sheets and batches, and a small Inception."""
     # Under @torch.no_grad() the function itself is __wrapped__.
-    common.gan.with_fresh_batch_norm.__wrapped__.__defaults__ = (1, 8)
-    common.gan.sample_images.__wrapped__.__defaults__ = (8,)
-    common.gan.sample_sheet.__defaults__ = (8,)
-    common.digits.digit_sheet.__defaults__ = (1.0, 2)
-    common.digits.draw_digits.__wrapped__.__defaults__ = (20, common.digits.SAMPLE_SEED, None)
-    common.metrics.inception_network = inception
+    sampling.faces.with_fresh_batch_norm.__wrapped__.__defaults__ = (1, 8)
+    sampling.faces.sample_images.__wrapped__.__defaults__ = (8,)
+    sampling.faces.sample_sheet.__defaults__ = (8,)
+    sampling.digits.digit_sheet.__defaults__ = (1.0, 2)
+    sampling.digits.draw_digits.__wrapped__.__defaults__ = (20, sampling.digits.SAMPLE_SEED, None)
+    evaluation.metrics.inception_network = inception
 
 
 def narrow_networks() -> None:

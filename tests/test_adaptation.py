@@ -2,9 +2,9 @@
 
 import torch
 
-from common.adaptation import KEEPING_COLORS, VIEWS, network_input, predict, probabilities, random_views
 from common.device import generator
 from models.dann import DANN
+from sampling.labels import KEEPING_COLORS, VIEWS, network_input, predict, probabilities, random_views
 
 
 class Recorder(torch.nn.Module):

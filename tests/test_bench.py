@@ -10,18 +10,18 @@ import pytest
 import torch
 from torch import nn
 
-import common.digits
-import common.gan
-import common.run
 import p1_dcgan_train
 import p1_wgan_train
+import sampling.digits
+import sampling.faces
+import training.run
 from benchmarks import bench, measure, plain, plain_p1, plain_p2, plain_p3
 from benchmarks.measure import count_flops, matrix_peak
 from benchmarks.plain_fid import frechet_distance as plain_frechet_distance
 from common import small_maps
 from common.checkpoint import load_weights
 from common.config import UserError, parse_config
-from common.metrics import frechet_distance
+from evaluation.metrics import frechet_distance
 from models.ddpm import ContextUnet
 from models.diffusion import guided_denoiser
 
@@ -79,8 +79,8 @@ def test_a_change_is_undone_in_the_scripts_themselves(name, inside, builtin, tmp
     product, to_device = small_maps.patch_product, nn.Module.to
     monkeypatch.setattr(small_maps, "patch_product", noting("with products", product))
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
-    monkeypatch.setattr(common.gan.with_fresh_batch_norm.__wrapped__, "__defaults__", (1, 8))
-    monkeypatch.setattr(common.run, "save_checkpoint", lambda path, state: None)
+    monkeypatch.setattr(sampling.faces.with_fresh_batch_norm.__wrapped__, "__defaults__", (1, 8))
+    monkeypatch.setattr(training.run, "save_checkpoint", lambda path, state: None)
 
     def to(network, *arguments, **options):
         if options["memory_format"] == torch.contiguous_format:
@@ -98,7 +98,7 @@ def test_a_change_is_undone_in_the_scripts_themselves(name, inside, builtin, tmp
 
     monkeypatch.setattr(bench, "run_module", run)
     if name == "digits":
-        monkeypatch.setattr(common.digits.draw_digits.__wrapped__, "__defaults__", (10, 0, None))
+        monkeypatch.setattr(sampling.digits.draw_digits.__wrapped__, "__defaults__", (10, 0, None))
         original = bench.without
 
         def without(known, change, command):

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 import prepare_data
-from common import builtin_data
-from common.data import load_digits, load_folder, read_labels
+from data import builtin as builtin_data
+from data.reading import load_digits, load_folder, read_labels
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 COUNT, VAL = 30, 10  # training and validation digits

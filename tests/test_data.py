@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from common.config import UserError
-from common.data import decode_image, list_images, load_digits, load_folder, read_labels
+from data.reading import decode_image, list_images, load_digits, load_folder, read_labels
 
 # The folder of a test is shared by its examples, each of which writes what it reads.
 fuzz = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

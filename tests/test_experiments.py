@@ -14,17 +14,17 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from common.adaptation import predict
 from common.checkpoint import export_weights, load_weights
 from common.config import UserError, to_json
-from common.data import decode_image, list_images, load_digits
 from common.images import save_image, write_images
-from common.judges import nearest_distance, pairwise_distance
+from data.reading import decode_image, list_images, load_digits
+from evaluation.judges import nearest_distance, pairwise_distance
 from experiments import headline, p1, p2, p3
 from experiments.runs import mean_and_spread, percent, table, train
 from models.classifier import Judge
 from models.dann import DANN
 from models.dcgan import Generator
+from sampling.labels import predict
 
 ROOT = Path(__file__).resolve().parent.parent
 

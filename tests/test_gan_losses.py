@@ -11,14 +11,15 @@ import p1_dcgan_train
 import p1_wgan_train
 import p2_ddpm_train
 import p3_dann_train
-from common import augment, gan
 from common.config import UserError
-from common.data import batch_indices, fingerprint, to_unit_range
 from common.device import generator
-from common.ema import RAMP, make_ema, update_ema
 from common.images import make_grid, to_uint8
-from common.schedule import linear_decay
+from data import augment
+from data.reading import batch_indices, fingerprint, to_unit_range
 from models.dcgan import Critic, Discriminator, Generator, initialize_weights
+from sampling import faces as gan
+from training.average import RAMP, make_ema, update_ema
+from training.schedules import linear_decay
 
 CPU = torch.device("cpu")
 

@@ -41,13 +41,13 @@ from conftest import ABSENT, noise_denoiser, wrapped
 from PIL import Image
 from safetensors.torch import save_file
 
-from common.adaptation import predict
 from common.checkpoint import export_weights
 from common.device import has_fast_bf16
-from common.digits import BATCH, digit_keys, draw_digits
-from common.gan import latents, sample_images
 from models.ddpm import ContextUnet
 from models.diffusion import ancestral, ddim, dpm_solver, final, time_grid
+from sampling.digits import BATCH, digit_keys, draw_digits
+from sampling.faces import latents, sample_images
+from sampling.labels import predict
 
 ROOT = Path(__file__).resolve().parent.parent
 REAL = ROOT.parent / "shared" / "data"

@@ -15,10 +15,10 @@ from PIL import Image
 from scipy import linalg
 
 import evaluate
-from common import judges, metrics
 from common.checkpoint import load_state_dict_file
 from common.config import UserError, run_script
-from common.data import decode_images, list_images, read_labels
+from data.reading import decode_images, list_images, read_labels
+from evaluation import judges, metrics
 from models.classifier import Classifier
 
 ROOT = Path(__file__).resolve().parent.parent

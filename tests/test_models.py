@@ -6,9 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from common.device import can_pool_to_any_size
 from models.classifier import Classifier
-from models.dann import DANN, GRL
+from models.dann import DANN, GRL, can_pool_unevenly
 from models.dcgan import Critic, Discriminator, Generator, initialize_weights
 from models.ddpm import DDPM, ContextUnet, EmbedFC, ResidualConvBlock, UnetDown, UnetUp
 
@@ -192,7 +191,7 @@ def test_dann_shapes_and_flow():
 
 def test_pooling_leaves_a_device_that_lacks_it(monkeypatch):
     """Apple's GPUs do not average 4 x 4 to 5 x 5; the CPU does it for them, with the same features and gradients."""
-    assert can_pool_to_any_size(torch.device("cuda")) and not can_pool_to_any_size(torch.device("mps"))
+    assert can_pool_unevenly(torch.device("cuda")) and not can_pool_unevenly(torch.device("mps"))
     network, x = DANN(), torch.randn(2, 3, 28, 28)
 
     def features() -> tuple[torch.Tensor, torch.Tensor]:
@@ -200,7 +199,7 @@ def test_pooling_leaves_a_device_that_lacks_it(monkeypatch):
         return found, *torch.autograd.grad(found.square().sum(), network.features[0].weight)
 
     expected = features()
-    monkeypatch.setattr("models.dann.can_pool_to_any_size", lambda device: False)
+    monkeypatch.setattr("models.dann.can_pool_unevenly", lambda device: False)
     assert all(map(torch.equal, features(), expected))
     with pytest.raises(NotImplementedError, match="Cannot copy out of meta tensor"):
         network.to("meta").extract(x.to("meta"))

@@ -28,24 +28,24 @@ from test_training import (  # noqa: F401, fixtures
 
 from common.config import UserError
 from common.device import pick_device
-from common.parallel import Part, join
+from training.processes import Part, join
 
 ROOT = Path(__file__).resolve().parent.parent
 FLOAT64 = """
 import torch
 torch.set_default_dtype(torch.float64)
 torch.Tensor.float = torch.Tensor.double
-import common.adaptation
-common.adaptation.predict.__wrapped__.__defaults__ = (18, 20)  # fewer images at once
+import sampling.labels
+sampling.labels.predict.__wrapped__.__defaults__ = (18, 20)  # fewer images at once
 """
 DIGESTS = """
 import hashlib, os
-import common.ema
-def update_ema(ema, model, *arguments, original=common.ema.update_ema):
+import training.average
+def update_ema(ema, model, *arguments, original=training.average.update_ema):
     original(ema, model, *arguments)
     weights = b"".join(tensor.numpy().tobytes() for module in (ema, model) for tensor in module.state_dict().values())
     print(hashlib.sha256(weights).hexdigest(), flush=True)
-common.ema.update_ema = update_ema
+training.average.update_ema = update_ema
 """
 
 
@@ -182,7 +182,7 @@ def test_torchrun(start, builtin, environment, scratch):  # noqa: F811
 
 def test_a_process_that_hangs(together, scratch):  # noqa: F811
     """The others do not wait for ever."""
-    prelude = "import common.parallel, datetime; common.parallel.TIMEOUT = datetime.timedelta(seconds=2)"
+    prelude = "import training.processes, datetime; training.processes.TIMEOUT = datetime.timedelta(seconds=2)"
     processes = together("source", scratch, "--images", 8_000_000, "--save-minutes", 0, prelude=prelude)
     try:
         wait_for_lines(scratch, 3, processes[0])

@@ -21,10 +21,10 @@ import pytest
 from PIL import Image
 from scipy import io as matlab
 
-from common import originals, tree
 from common.config import UserError
-from common.data import decode_image, read_labels
-from common.tree import COURSE, MANIFEST, SPLITS
+from data import originals, tree
+from data.reading import decode_image, read_labels
+from data.tree import COURSE, MANIFEST, SPLITS
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared" / "data"

@@ -33,11 +33,11 @@ for kind in (torch.optim.Adam, torch.optim.AdamW):
 """
 LOGITS = ([3.0, 1.0, 0.0, -2.0], [1.0, 1.0, -1.0, 0.0])  # of real and generated images
 SAID = f"""
-import common.gan, torch
+import sampling.faces, torch
 def judge_both(score, real, fake, joint):
     nothing = 0 * (score(real).sum() + score(fake).sum())
     return [torch.tensor(logits) + nothing for logits in {LOGITS}]
-common.gan.judge_both = judge_both
+sampling.faces.judge_both = judge_both
 """
 GAN = ["--data", "face/train", "--batch-size", 4, "--images", 4 * STEPS, "--sample-every", 12, "--held-out", 3]
 P3 = ["--source", "digits/mnistm", "--target", "digits/usps", "--batch-size", 8, "--images", 8 * STEPS]

@@ -22,7 +22,7 @@ from common.checkpoint import load_checkpoint, load_weights, save_checkpoint
 from common.config import UserError, to_json
 from common.files import atomic_write, remove_parts
 from common.images import save_image
-from common.parallel import ALONE, Part
+from training.processes import ALONE, Part
 
 
 class Run:

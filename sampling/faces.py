@@ -2,16 +2,14 @@
 
 import copy
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from common.config import UserError
-from common.data import chunks, to_unit_range
 from common.device import generator
-from common.ema import make_ema
 from common.images import make_grid, to_uint8
+from data.reading import chunks, to_unit_range
 from models.dcgan import LATENT_SIZE
 
 SAMPLE_SEED = 0
@@ -33,7 +31,7 @@ def with_fresh_batch_norm(
     Averaged weights have other activations than the averages of the statistics; the plain mean over
     batches of fixed latents is exact for them (Brock et al. 2019, arXiv:1809.11096, appendix C.1).
     """
-    network = make_ema(network)
+    network = copy.deepcopy(network).requires_grad_(False)
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.reset_running_stats()
@@ -94,16 +92,6 @@ def overfitting(
         fake = copy.deepcopy(network_g).train()(latents(sum(map(len, real))).to(device))
         found = judge_both(getattr(network, score), torch.cat(real), fake, True)[0].split([*map(len, real)])
     return {f"{score}_{name}": of.float().mean() for name, of in zip(("train", "held_out"), found, strict=True)}
-
-
-def sample_scores(network: nn.Module, count: int, held_out: list[Path], device: torch.device) -> dict[str, float]:
-    """FID and KID of `count` samples of an averaged generator against held-out image files."""
-    from common.metrics import distances  # needs the packages for scores, which training does not
-
-    scores = distances(
-        sample_images(with_fresh_batch_norm(network, device), latents(count), device), held_out, device=device
-    )
-    return {name: scores[name] for name in ("fid", "kid_x1000")}
 
 
 def sample_sheet(network: nn.Module, device: torch.device, count: int = 64) -> Tensor:

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from common.checkpoint import load_state_dict_file, load_weights
 from common.config import UserError
-from common.data import NUM_CLASSES, chunks, decode_images, load_digits, read_labels, to_unit_range
-from common.metrics import distances, sample_of
+from data.reading import NUM_CLASSES, chunks, decode_images, load_digits, read_labels, to_unit_range
+from evaluation.metrics import distances, sample_of
 from models.classifier import Classifier, Judge
 
 REFERENCE_DIGITS = 2000  # val images that generated digits are compared with

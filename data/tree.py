@@ -15,9 +15,9 @@ from PIL import Image
 from tqdm import tqdm
 
 from common.config import UserError
-from common.data import NUM_CLASSES, decode_image, decode_images, list_images, read_labels
 from common.files import atomic_write
 from common.images import make_grid, save_image
+from data.reading import NUM_CLASSES, decode_image, decode_images, list_images, read_labels
 
 T = TypeVar("T")
 

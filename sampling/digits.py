@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from common.data import chunks
 from common.device import generator
 from common.images import make_grid, to_uint8
+from data.reading import chunks
 from models.ddpm import IMAGE_SHAPE, NUM_CLASSES
 from models.diffusion import Denoiser, dpm_solver, final, guided_denoiser, time_grid
 

@@ -12,10 +12,10 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, PngImagePlugin
 
 from common.config import UserError
-from common.data import NUM_CLASSES
 from common.files import atomic_write, remove_parts
 from common.images import SOFTWARE
-from common.tree import DIGIT_SETS, PREVIEW, stream, to_bytes, write_csv
+from data.reading import NUM_CLASSES
+from data.tree import DIGIT_SETS, PREVIEW, stream, to_bytes, write_csv
 
 TAG = "dlcv-hw2 built-in data"  # in every PNG file and the README, so that a later run knows its own tree
 README = f"""{TAG}

@@ -16,9 +16,9 @@ from tqdm import tqdm
 
 from common.checkpoint import load_checkpoint
 from common.config import UserError
-from common.data import cached, chunks, decode_image, decode_images, list_images
 from common.device import generator
 from common.download import sha256
+from data.reading import cached, chunks, decode_image, decode_images, list_images
 
 FACE_SIZE = 64
 FEATURES = 2048

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from common.augment import standardize
 from common.checkpoint import load_weights
-from common.data import NUM_CLASSES, chunks, to_unit_range
+from data.augment import standardize
+from data.reading import NUM_CLASSES, chunks, to_unit_range
 from models.dann import DANN
 
 TARGETS = ("svhn", "usps")

@@ -19,8 +19,8 @@ import numpy as np
 from PIL import Image
 
 from common.config import UserError
-from common.data import IMAGE_SUFFIXES, NUM_CLASSES, decode_image, read_labels
-from common.tree import COURSE, Originals, stream
+from data.reading import IMAGE_SUFFIXES, NUM_CLASSES, decode_image, read_labels
+from data.tree import COURSE, Originals, stream
 
 BSDS500 = "BSR_bsds500.tgz"
 BSDS500_URL = f"http://www.eecs.berkeley.edu/Research/Projects/CS/vision/grouping/BSR/{BSDS500}"
