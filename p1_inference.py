@@ -43,7 +43,7 @@ def main() -> None:
     width = max(4, len(str(config.count)))
     names = [f"{number:0{width}d}.png" for number in range(1, config.count + 1)]
     prepare_output_folder(config.out_dir, names, r"\d{4,}\.png")
-    images = sample_images(network, config.truncation * latents(config.count, config.seed), device)
+    images = sample_images(network, config.truncation * latents(config.count, config.seed))
     write_images(config.out_dir, names, images)
     print(f"{config.count} faces in {config.out_dir}")
 

@@ -16,23 +16,21 @@ with avx512_bf16 alone.  After 801,000 images, in two trainings, the second by -
 recognises 99.5 % of the 1,000 digits of hw2_2.sh (95.2 % of real ones, of val).
 """
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from tqdm import trange
+from torch import Tensor
 
-from common.checkpoint import export_weights
 from common.config import option, parse_config, run_script
-from common.device import autocast, generator, pick_device
-from data.reading import batch_indices, fingerprint, load_digits, to_unit_range
-from models.ddpm import DDPM
-from models.diffusion import TIMESTEPS, add_noise, alpha_bar_schedule, one_hot, stratified_steps
+from data.batches import Images
+from data.reading import load_digits
+from models.ddpm import DDPM, IMAGE_SHAPE
+from models.diffusion import TIMESTEPS, add_noise, alpha_bar_schedule, one_hot, steps_of
 from sampling.digits import digit_sheet
-from training.average import make_ema, update_ema
-from training.processes import join
+from training.average import Average
 from training.run import Run
+from training.schedules import warm_cosine
 
 
 @dataclass(frozen=True)
@@ -50,86 +48,57 @@ class Config:
     seed: int = option(0, "of initial weights, order, times and noise", low=0)
     device: str = option("auto", "auto, cpu, cuda, mps ...", free=True)
     precision: str = option("auto", "auto = bf16 where it is fast", choices=("auto", "bf16", "fp32"))
+    compile: bool = option(False, "torch.compile the network, for GPUs", free=True)
     log_every: int = option(20, "steps between lines of metrics", low=1)
     sample_every: int = option(25_000, "images between sample grids", low=1, free=True)
     save_minutes: float = option(3.0, "minutes between checkpoints", low=0, free=True)
     resume: bool = option(False, "continue the run in --run-dir exactly where its checkpoint is", free=True)
 
 
-def learning_rate(config: Config, step: int, steps: int) -> float:
-    """Linear warm-up, a constant, then half a cosine down to 0 at the last step."""
-    warmup = min(1.0, (step + 1) * config.batch_size / max(config.warmup_images, 1))
-    falling = max(0.0, (step / steps - config.decay_from) / max(1 - config.decay_from, 1e-9))
-    return config.learning_rate * warmup * 0.5 * (1 + math.cos(math.pi * falling))
+def loss_by_quarter(errors: Tensor, times: Tensor, run: Run) -> dict[str, Tensor]:
+    """The mean error (rows,) of each quarter of the time range 1 ... T, where the batch has any."""
+    quarters = (times - 1) * 4 // TIMESTEPS == torch.arange(4, device=times.device)[:, None]
+    sums, counts = run.share.mean(torch.stack((quarters * errors, quarters.float())).mean(2))
+    return {f"loss_t{q + 1}of4": sums[q] / counts[q] for q in range(4) if counts[q] > 0}
 
 
 def main() -> None:
     config = parse_config(Config, __doc__)
-    device = pick_device(config.device)
-    part = join(device, config.batch_size)  # of every batch: all of it, unless torchrun started several processes
-    digits, labels = load_digits(config.data, "train")
-    run = Run(config, fingerprint(digits, labels), part)
+    run = Run(config)
+    digits = Images(*load_digits(config.data, "train"), run.device)
 
-    torch.manual_seed(config.seed)
-    ddpm = DDPM().to(device=device, memory_format=torch.channels_last)
-    ema = make_ema(ddpm.nn_model)
-    optimizer = torch.optim.Adam(ddpm.parameters(), config.learning_rate)
-    parts = {"network": ddpm, "ema": ema, "optimizer": optimizer}
-    first_step = run.restore(parts, config.start, released=(ddpm.nn_model, ema))
-    part.synchronize(ddpm)
+    ddpm = run.network(DDPM())
+    ema = Average(ddpm.nn_model, config.ema_half_life)
+    adam = torch.optim.Adam(ddpm.parameters(), config.learning_rate)
+    run.restore(digits.fingerprint, network=ddpm, ema=ema.network, optimizer=adam)
+    run.start(config.start, [ddpm.nn_model, ema.network])
+    run.release("weights.safetensors", lambda: ema.network)
+    predict_noise = run.compiled(ddpm)
+    alpha_bar = alpha_bar_schedule().float().to(run.device)
+    warmup_steps = config.warmup_images / config.batch_size
 
-    def save(step: int) -> None:
-        if not part.first:
-            return
-        run.save(step, parts)
-        images = run.seen_before + step * config.batch_size
-        export_weights(run.folder / "weights.safetensors", ema, images=images, seed=config.seed)
+    for step in run.steps(lambda step, steps: warm_cosine(step, steps, warmup_steps, config.decay_from)):
+        images, labels = digits.batch(step)
+        times = steps_of(step.random.stratified())
+        noise = step.random.randn(*IMAGE_SHAPE)
+        images, noise = (each.contiguous(memory_format=torch.channels_last) for each in (images, noise))
+        without_class = step.random.rand() < config.label_dropout
 
-    alpha_bar = alpha_bar_schedule()
-    steps = run.steps
-    progress = trange(first_step, steps, initial=first_step, total=steps, unit="step", disable=not part.first)
-    step = first_step
-    for step in progress:
-        images_seen = run.seen_before + (step + 1) * config.batch_size
-        optimizer.param_groups[0]["lr"] = learning_rate(config, step, steps)
-        random = generator(run.seed, "step", step)
-        chosen = batch_indices(len(digits), config.batch_size, step, run.seed)
-        clean = to_unit_range(digits[chosen])
-        times = stratified_steps(config.batch_size, random)
-        noise = torch.randn(clean.shape, generator=random)
-        dropped = torch.rand(config.batch_size, generator=random) < config.label_dropout
-        context = one_hot(labels[chosen].masked_fill(dropped, -1))
-        noisy = add_noise(clean, noise, alpha_bar[times])
-        noisy, noise, context, own_times = (rows[part.rows] for rows in (noisy, noise, context, times))
-
-        # The loss of the homework: the mean squared error of the predicted noise.
-        noisy, noise = (images.to(device, memory_format=torch.channels_last) for images in (noisy, noise))
-        with autocast(device, config.precision):
-            predicted = ddpm(noisy, context.to(device), (own_times / TIMESTEPS).to(device)).float()
+        # The network predicts the noise in x_t, of some images without knowing their class.
+        noisy = add_noise(images, noise, alpha_bar[times])
+        context = one_hot(labels.masked_fill(without_class, -1))
+        with run.autocast():
+            predicted = predict_noise(noisy, context, times / TIMESTEPS).float()
         loss = ddpm.loss_mse(predicted, noise)
-        optimizer.zero_grad()
-        part.backward(loss, ddpm)
-        optimizer.step()
-        update_ema(ema, ddpm.nn_model, config.batch_size, images_seen, config.ema_half_life)
+        run.minimize(loss, adam)
+        ema.update(step)
 
-        if (step + 1) % config.log_every == 0:
-            errors = part.whole((predicted.detach() - noise).square().mean((1, 2, 3))).cpu()
-            quarters = (times - 1) * 4 // TIMESTEPS
-            by_quarter = {f"loss_t{q + 1}of4": errors[quarters == q].mean() for q in range(4) if (quarters == q).any()}
-            values = run.log(
-                step + 1, images_seen, {"loss": loss, **by_quarter, "learning_rate": optimizer.param_groups[0]["lr"]}
-            )
-            progress.set_postfix(loss=f"{values['loss']:.4f}")
-        if run.sample_due(images_seen):
-            with autocast(device, config.precision):
-                run.sample(step + 1, images_seen, digit_sheet(ema, device))
-        if run.save_due():
-            save(step + 1)
-        if run.stopping:
-            break
-    else:
-        save(steps)
-    run.close(step + 1)
+        if step.is_logged:
+            errors = (predicted.detach() - noise).square().mean((1, 2, 3))
+            run.log(step, loss=loss, **loss_by_quarter(errors, times, run))
+        if step.due(config.sample_every):
+            with run.autocast():
+                run.sample(step, digit_sheet(ema.network))
 
 
 if __name__ == "__main__":

@@ -89,7 +89,6 @@ def main() -> None:
             config.guidance_scale,
             interval,
             make_sampler(config),
-            device,
             seed=config.seed,
             progress=progress.update,
         )

@@ -19,24 +19,31 @@ predictions averaged over views.  A run takes 10 minutes on one core with bfloat
 """
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from tqdm import trange
 
-from common.checkpoint import export_weights
 from common.config import UserError, option, parse_config, run_script
-from common.device import autocast, generator, pick_device
 from common.images import make_grid, to_uint8
+from common.streams import Stream
 from data.augment import domain_augment
-from data.reading import batch_indices, fingerprint, load_digits, load_unlabelled_digits, to_unit_range
+from data.batches import Images
+from data.reading import load_digits
 from models.dann import DANN
-from sampling.labels import KEEPING_COLORS, VIEWS, network_input, predict, probabilities, random_views
-from training.average import make_ema, update_ema
-from training.processes import join
+from sampling.labels import (
+    KEEPING_COLORS,
+    VIEWS,
+    load_dann,
+    mean_probabilities,
+    network_input,
+    predict,
+    probabilities,
+    random_views,
+)
+from training.average import Average
 from training.run import Run
 from training.schedules import linear_decay
 
@@ -83,11 +90,15 @@ class Config:
     teacher_weight: float = option(1.0, "weight of the mean teacher's labels on target images", low=0)
     teacher_labels: str = option("soft", "its probabilities, or only its sure classes", choices=("soft", "sure"))
     teacher_views: int = option(2, "views of an image that the teacher averages over", low=1, high=KEEPING_COLORS)
+    teachers: str = option(
+        "", "a second round: weights of earlier networks, separated by commas, whose labels teach too"
+    )
     balance_weight: float = option(0.05, "weight of the pull towards equally many predictions per class", low=0)
     ema_half_life: int = option(40_000, "half-life of the averaged network in images, 0 = none", low=0)
     seed: int = option(0, "of initial weights, order and augmentation", low=0)
     device: str = option("auto", "auto, cpu, cuda, mps ...", free=True)
     precision: str = option("auto", "auto = bf16 where it is fast", choices=("auto", "bf16", "fp32"))
+    compile: bool = option(False, "torch.compile the network, for GPUs", free=True)
     oracle: bool = option(False, "also log the accuracy on the target's val labels; it chooses nothing", free=True)
     log_every: int = option(100, "steps between lines of metrics", low=1)
     sample_every: int = option(100_000, "images between accuracies on val and sheets of inputs", low=1, free=True)
@@ -118,119 +129,111 @@ def balance_loss(mean: Tensor) -> Tensor:
     return -(mean * len(mean)).log().mean()
 
 
-def accuracy(network: DANN, digits: Tensor, labels: Tensor, config: Config, device: torch.device) -> float:
-    return predict(network, digits, config.standardized, device).eq(labels).float().mean().item()
+def shown(images: Tensor, config: Config, random: Stream, is_target: bool) -> Tensor:
+    """A whole batch (batch, 3, 28, 28) in [-1, 1] as the network sees it in training.
+
+    Source images are moved towards all that the target might be; target images are it already, and with
+    `gentle_target` keep nearly the geometry in which they will be met.
+    """
+    if config.augment:
+        zoom, share, neighbors = (config.zoom_low, config.zoom_high), 1.0, config.neighbors
+        if is_target and config.gentle_target:
+            zoom, share, neighbors = (0.9, 1.1), 0.5, 0.0
+        shear, shift = share * config.shear, share * config.shift
+        images = domain_augment(images, random, zoom, shear, shift, neighbors, config.invert, config.grey)
+    return network_input(images, config.standardized)
+
+
+def target_digits(config: Config, device: torch.device) -> Images:
+    """The target's training images, labelled in a second round by the mean of the earlier networks' probabilities.
+
+    Its own labels are not seen.
+    """
+    digits, labels = load_digits(config.target, "train")[0], None
+    if config.teachers:
+        known = [load_dann(Path(weights.strip())) for weights in config.teachers.split(",")]
+        labels = torch.stack([mean_probabilities(network, digits, *how) for network, *how in known]).mean(0)
+    return Images(digits, labels, device)
+
+
+def watched_digits(config: Config) -> dict[str, tuple[Tensor, Tensor]]:
+    """Images and labels for the log's accuracies: the labelled domain's val, with --oracle also the target's."""
+    domains = {"val_accuracy": config.target if config.method == "target" else config.source}
+    if config.oracle and config.method != "target":
+        domains["oracle_target_accuracy"] = config.target
+    return {name: load_digits(domain, "val") for name, domain in domains.items()}
+
+
+def accuracies(network: DANN, watched: dict[str, tuple[Tensor, Tensor]], standardized: bool) -> dict[str, float]:
+    pairs = {name: predict(network, digits, standardized).eq(labels) for name, (digits, labels) in watched.items()}
+    return {name: right.float().mean().item() for name, right in pairs.items()}
 
 
 def main() -> None:
     config = parse_config(Config, __doc__, presets=RECIPES)
     if config.zoom_low > config.zoom_high:
         raise UserError(f"--zoom-low {config.zoom_low} is above --zoom-high {config.zoom_high}")
-    device = pick_device(config.device)
-    part = join(device, config.batch_size)  # of every batch: all of it, unless torchrun started several processes
-    labelled = config.target if config.method == "target" else config.source
-    digits, labels = load_digits(labelled, "train")
-    target = load_unlabelled_digits(config.target, "train")
-    validation = {"val_accuracy": load_digits(labelled, "val")}
-    if config.oracle and labelled != config.target:
-        validation["oracle_target_accuracy"] = load_digits(config.target, "val")
-    run = Run(config, fingerprint(digits, labels, target), part)
+    run = Run(config)
+    adapts, is_target = config.method == "dann", config.method == "target"
+    source = Images(*load_digits(config.target if is_target else config.source, "train"), run.device)
+    target, watched = target_digits(config, run.device), watched_digits(config)
 
-    torch.manual_seed(config.seed)
-    network = DANN().to(device=device, memory_format=torch.channels_last)
-    ema = make_ema(network)
-    optimizer = torch.optim.AdamW(network.parameters(), config.learning_rate, weight_decay=config.weight_decay)
-    parts = {"network": network, "ema": ema, "optimizer": optimizer}
-    first_step = run.restore(parts)
-
+    network = run.network(DANN())
+    ema = Average(network, config.ema_half_life)
+    adam = torch.optim.AdamW(network.parameters(), config.learning_rate, weight_decay=config.weight_decay)
+    run.restore(f"{source.fingerprint} {target.fingerprint}", network=network, ema=ema.network, optimizer=adam)
     # Who learned from inverted images is asked about them too, by its students and at test time.
     views = len(VIEWS) if config.augment and config.invert else KEEPING_COLORS
+    about = {"method": config.method, "recipe": config.recipe, "standardized": config.standardized, "views": views}
+    run.release("weights.safetensors", lambda: ema.network, **about)
+    classify = run.compiled(network)
 
-    def save(step: int) -> None:
-        if not part.first:
-            return
-        run.save(step, parts)
-        notes = {name: value for name, value in asdict(config).items() if name in ("method", "recipe", "standardized")}
-        notes["views"] = views  # to average over at test time
-        export_weights(run.folder / "weights.safetensors", ema, images=step * config.batch_size, **notes)
-
-    def view(images: Tensor, random: torch.Generator, is_target: bool = False) -> Tensor:
-        """A uint8 batch as the network sees it in training.
-
-        Source images are moved towards all that the target might be; target images are it already, and
-        with `gentle_target` keep nearly the geometry in which they will be met.
-        """
-        images = to_unit_range(images.to(device))
-        if config.augment:
-            zoom, share, neighbors = (config.zoom_low, config.zoom_high), 1.0, config.neighbors
-            if is_target and config.gentle_target:
-                zoom, share, neighbors = (0.9, 1.1), 0.5, 0.0
-            shear, shift = share * config.shear, share * config.shift
-            images = domain_augment(images, random, zoom, shear, shift, neighbors, config.invert, config.grey)
-        return network_input(images, config.standardized)
-
-    steps = run.steps
-    progress = trange(first_step, steps, initial=first_step, total=steps, unit="step", disable=not part.first)
-    step = first_step
-    for step in progress:
-        images_seen = (step + 1) * config.batch_size
-        done = step / steps
-        optimizer.param_groups[0]["lr"] = config.learning_rate * linear_decay(step, steps, config.decay_from)
-        random = generator(config.seed, "step", step)
-        chosen = batch_indices(len(digits), config.batch_size, step, config.seed)
-        inputs = view(digits[chosen], random, is_target=config.method == "target")
-        own_inputs, answers = inputs[part.rows], labels[chosen][part.rows].to(device)
-        metrics = {}
-        if config.method != "dann":
-            with autocast(device, config.precision):
-                logits, _ = network(own_inputs)
+    for step in run.steps(lambda step, steps: linear_decay(step, steps, config.decay_from)):
+        whole, own, metrics = step.whole(), step.rows, {}
+        images, answers = source.batch(whole)
+        inputs, answers = shown(images, config, whole.random, is_target)[own], answers[own]
+        if not adapts:
+            with run.autocast():
+                logits, _ = classify(inputs)
             loss = F.cross_entropy(logits.float(), answers)
         else:
             # Both domains in one batch; the domain classifier learns to tell them apart, and through the
             # reversed gradient the features learn that it cannot.
-            alpha = reversal_strength(done, config.alpha)
-            raw_target = target[batch_indices(len(target), config.batch_size, step, config.seed, "target order")]
-            both = torch.cat((own_inputs, view(raw_target, random, is_target=True)[part.rows]))
-            domains = torch.arange(2, device=device).repeat_interleave(len(answers))
-            with autocast(device, config.precision):
-                logits, domain_logits = network(both, alpha)
+            target_images, earlier_labels = target.batch(whole, "target order")
+            target_inputs = shown(target_images, config, whole.random, is_target=True)[own]
+            domains = torch.arange(2, device=run.device).repeat_interleave(len(answers))
+            alpha = reversal_strength(step.done, config.alpha)
+            with run.autocast():
+                logits, domain_logits = classify(torch.cat((inputs, target_inputs)), alpha)
             logits, target_logits = logits.float().chunk(2)
-            loss_task = F.cross_entropy(logits, answers)
-            loss_domain = F.cross_entropy(domain_logits.float(), domains)
+            loss_task, loss_domain = F.cross_entropy(logits, answers), F.cross_entropy(domain_logits.float(), domains)
             loss = loss_task + loss_domain
             metrics = {"loss_task": loss_task, "loss_domain": loss_domain, "alpha": alpha}
+
+            # The averaged network, asked about other views, teaches this one about target images.
             if config.teacher_weight > 0:
-                # The teacher's weight rises over the first half, when its labels become good.
-                with autocast(device, config.precision), torch.no_grad():
-                    seen = random_views(config.teacher_views, views, random)
-                    raw_target = to_unit_range(raw_target[part.rows].to(device))
-                    teacher = probabilities(ema, raw_target, config.standardized, seen)
+                asked = random_views(config.teacher_views, views, step.random)
+                with run.autocast(), torch.no_grad():
+                    teacher = probabilities(ema.network, target_images[own], config.standardized, asked)
+                trust = min(1.0, 2 * step.done)  # its labels become good over the first half
+                if earlier_labels is not None:  # those of the earlier round are so from the start
+                    teacher, trust = torch.lerp(earlier_labels[own], teacher, trust / 2), 1.0
                 loss_teacher = teacher_loss(target_logits, teacher, config.teacher_labels)
-                loss = loss + config.teacher_weight * min(1.0, 2 * done) * loss_teacher
+                loss = loss + config.teacher_weight * trust * loss_teacher
                 metrics |= {"loss_teacher": loss_teacher, "teacher_confidence": teacher.max(1).values.mean()}
             if config.balance_weight > 0:
-                loss = loss + config.balance_weight * balance_loss(part.mean(target_logits.softmax(1).mean(0)))
-        optimizer.zero_grad()
-        part.backward(loss, network)
-        optimizer.step()
-        update_ema(ema, network, config.batch_size, images_seen, config.ema_half_life)
+                loss = loss + config.balance_weight * balance_loss(run.share.mean(target_logits.softmax(1).mean(0)))
+        run.minimize(loss, adam)
+        ema.update(step)
 
-        if (step + 1) % config.log_every == 0:
-            if config.method == "dann":
-                metrics["commonest_class"] = part.mean(F.one_hot(target_logits.argmax(1), 10).float().mean(0)).max()
-            values = run.log(step + 1, images_seen, {"loss": loss, **metrics})
-            progress.set_postfix(loss=f"{values['loss']:.3f}")
-        if run.sample_due(images_seen) or step + 1 == steps:
-            scores = {name: accuracy(ema, *data, config, device) for name, data in validation.items()}
-            run.log(step + 1, images_seen, scores)
-            run.sample(step + 1, images_seen, make_grid(to_uint8(inputs[:64].cpu() / 2), 8))
-        if run.save_due():
-            save(step + 1)
-        if run.stopping:
-            break
-    else:
-        save(steps)
-    run.close(step + 1)
+        if step.is_logged:
+            if adapts:
+                shares = F.one_hot(target_logits.argmax(1), 10).float().mean(0)
+                metrics["commonest_class"] = run.share.mean(shares).max()
+            run.log(step, loss=loss, **metrics)
+        if step.due(config.sample_every):
+            run.log(step, **accuracies(ema.network, watched, config.standardized))
+            run.sample(step, make_grid(to_uint8(inputs[:64].cpu() / 2), 8))
 
 
 if __name__ == "__main__":

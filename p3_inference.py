@@ -60,7 +60,7 @@ def main() -> None:
     weights = Path(config.weights) if config.weights else HERE / "checkpoints" / f"p3_dann_{target}.safetensors"
     network, standardized, views = load_dann(weights)
     network.to(device=device, memory_format=torch.channels_last)
-    labels = predict(network, digits, standardized, device, views).tolist()
+    labels = predict(network, digits, standardized, views).tolist()
 
     table = io.StringIO()
     rows = csv.writer(table, lineterminator="\n")

@@ -1,53 +1,49 @@
-"""Random image transformations, batched and driven by explicit generators."""
+"""Random image transformations of a batch, each image by its own numbers of a `Stream`."""
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from common.streams import Stream
+
 POLICIES = ("none", "translation", "color", "color,translation")  # of `diff_augment`
 
 
-def _uniform(shape: tuple[int, ...], low: float, high: float, images: Tensor, generator: torch.Generator) -> Tensor:
-    return (torch.rand(shape, generator=generator) * (high - low) + low).to(images.device)
-
-
-def flip(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Mirror each image (batch, c, h, w) left to right with probability one half."""
-    chosen = torch.rand(len(images), generator=generator).lt(0.5).to(images.device)
+def flip(images: Tensor, random: Stream) -> Tensor:
+    """Mirror each image (rows, c, h, w) left to right with probability one half."""
+    chosen = random.rand().lt(0.5)
     return torch.where(chosen[:, None, None, None], images.flip(3), images)
 
 
-def translate(images: Tensor, generator: torch.Generator, share: float = 0.125) -> Tensor:
-    """Shift each image (batch, c, h, w) by up to `share` of its size, zeros moving in; differentiable."""
-    batch, _, height, width = images.shape
+def translate(images: Tensor, random: Stream, share: float = 0.125) -> Tensor:
+    """Shift each image (rows, c, h, w) by up to `share` of its size, zeros moving in; differentiable."""
+    count, _, height, width = images.shape
     shift_y, shift_x = int(height * share + 0.5), int(width * share + 0.5)
-    rows = torch.randint(-shift_y, shift_y + 1, (batch, 1), generator=generator) + torch.arange(height) + shift_y
-    columns = torch.randint(-shift_x, shift_x + 1, (batch, 1), generator=generator) + torch.arange(width) + shift_x
+    rows = random.randint(-shift_y, shift_y + 1, 1) + torch.arange(shift_y, height + shift_y, device=images.device)
+    columns = random.randint(-shift_x, shift_x + 1, 1) + torch.arange(shift_x, width + shift_x, device=images.device)
     padded = F.pad(images, (shift_x, shift_x, shift_y, shift_y)).permute(0, 2, 3, 1)
-    index = torch.arange(batch, device=images.device)[:, None, None]
-    shifted = padded[index, rows.to(images.device)[:, :, None], columns.to(images.device)[:, None, :]]
-    return shifted.permute(0, 3, 1, 2)
+    index = torch.arange(count, device=images.device)[:, None, None]
+    return padded[index, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 
-def jitter_color(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Brightness +-0.5, saturation x0-2, contrast x0.5-1.5 on images (batch, 3, h, w) in [-1, 1]; differentiable."""
-    shape = (len(images), 1, 1, 1)
-    images = images + _uniform(shape, -0.5, 0.5, images, generator)
+def jitter_color(images: Tensor, random: Stream) -> Tensor:
+    """Brightness +-0.5, saturation x0-2, contrast x0.5-1.5 on images (rows, 3, h, w) in [-1, 1]; differentiable."""
+    images = images + random.uniform(-0.5, 0.5, 1, 1, 1)
     grey = images.mean(1, keepdim=True)
-    images = grey + (images - grey) * _uniform(shape, 0.0, 2.0, images, generator)
+    images = grey + (images - grey) * random.uniform(0.0, 2.0, 1, 1, 1)
     mean = images.mean((1, 2, 3), keepdim=True)
-    return mean + (images - mean) * _uniform(shape, 0.5, 1.5, images, generator)
+    return mean + (images - mean) * random.uniform(0.5, 1.5, 1, 1, 1)
 
 
-def diff_augment(images: Tensor, policy: str, generator: torch.Generator) -> Tensor:
+def diff_augment(images: Tensor, policy: str, random: Stream) -> Tensor:
     """Differentiable augmentation of what a discriminator sees (Zhao et al. 2020, arXiv:2006.10738).
 
     `policy` is one of POLICIES.
     """
     if "color" in policy:
-        images = jitter_color(images, generator)
+        images = jitter_color(images, random)
     if "translation" in policy:
-        images = translate(images, generator)
+        images = translate(images, random)
     return images
 
 
@@ -57,53 +53,49 @@ def standardize(images: Tensor) -> Tensor:
     return (images - mean) / std.clamp(min=1e-3)
 
 
-def affine(images: Tensor, generator: torch.Generator, zoom: tuple[float, float], shear: float, shift: float) -> Tensor:
-    """Zoom (factor range), turn and shear (at most), and shift (share of half the size) images (batch, c, h, w)."""
-    batch = len(images)
-
-    def draw(low: float, high: float) -> Tensor:
-        return torch.rand(batch, generator=generator) * (high - low) + low
-
-    theta = torch.zeros(batch, 2, 3)
-    theta[:, 0, 0], theta[:, 1, 1] = 1 / draw(*zoom), 1 / draw(*zoom)
-    theta[:, 0, 1], theta[:, 1, 0] = draw(-shear, shear), draw(-shear, shear)
-    theta[:, 0, 2], theta[:, 1, 2] = draw(-shift, shift), draw(-shift, shift)
-    grid = F.affine_grid(theta.to(images.device), list(images.shape), align_corners=False)
+def affine(images: Tensor, random: Stream, zoom: tuple[float, float], shear: float, shift: float) -> Tensor:
+    """Zoom (factor range), turn and shear (at most), and shift (share of half the size) images (rows, c, h, w)."""
+    theta = torch.zeros(len(images), 2, 3, device=images.device)
+    theta[:, 0, 0], theta[:, 1, 1] = 1 / random.uniform(*zoom), 1 / random.uniform(*zoom)
+    theta[:, 0, 1], theta[:, 1, 0] = random.uniform(-shear, shear), random.uniform(-shear, shear)
+    theta[:, 0, 2], theta[:, 1, 2] = random.uniform(-shift, shift), random.uniform(-shift, shift)
+    grid = F.affine_grid(theta, list(images.shape), align_corners=False)
     return F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
 
 
-def paste_neighbors(images: Tensor, generator: torch.Generator, probability: float) -> Tensor:
+def paste_neighbors(images: Tensor, random: Stream, probability: float) -> Tensor:
     """Cover a strip at the left or right of an image (batch, c, h, w) with the edge of another image of the batch.
 
-    Street numbers are cropped from rows of digits: parts of neighbours are seen beside the labelled one.
+    Street numbers are cropped from rows of digits: parts of neighbours are seen beside the labelled one.  `random` is
+    the stream of the whole batch, as neighbours come from anywhere in it.
     """
-    batch, _, _, width = images.shape
-    others = images[torch.randperm(batch, generator=generator).to(images.device)]
-    columns = torch.arange(width)
+    width = images.shape[3]
+    others = images[random.permutation().to(images.device)]
+    columns = torch.arange(width, device=images.device)
     for side in (-1, 1):
-        strip = torch.randint(3, 8, (batch, 1), generator=generator)
-        chosen = torch.rand(batch, 1, generator=generator) < probability
+        strip = random.randint(3, 8, 1)
+        chosen = random.rand(1) < probability
         covered = (columns < strip if side < 0 else columns >= width - strip) & chosen
         # The neighbour's inner part shows: at the left its right half, at the right its left half.
         neighbor = others.roll(side * (width - 10), 3)
-        images = torch.where(covered.to(images.device)[:, None, None, :], neighbor, images)
+        images = torch.where(covered[:, None, None, :], neighbor, images)
         others = others.roll(1, 0)
     return images
 
 
-def blur(images: Tensor, generator: torch.Generator, probability: float) -> Tensor:
-    """Smooth some of the images (batch, c, h, w) with a 3 x 3 binomial kernel."""
+def blur(images: Tensor, random: Stream, probability: float) -> Tensor:
+    """Smooth some of the images (rows, c, h, w) with a 3 x 3 binomial kernel."""
     channels = images.shape[1]
     row = torch.tensor([0.25, 0.5, 0.25], device=images.device)
     kernel = (row[:, None] * row).expand(channels, 1, 3, 3)
     smooth = F.conv2d(F.pad(images, (1, 1, 1, 1), mode="replicate"), kernel, groups=channels)
-    chosen = torch.rand(len(images), generator=generator).lt(probability).to(images.device)
+    chosen = random.rand().lt(probability)
     return torch.where(chosen[:, None, None, None], smooth, images)
 
 
 def domain_augment(
     images: Tensor,
-    generator: torch.Generator,
+    random: Stream,
     zoom: tuple[float, float],
     shear: float,
     shift: float,
@@ -111,18 +103,16 @@ def domain_augment(
     invert: bool,
     grey: bool,
 ) -> Tensor:
-    """Random changes of digits (batch, 3, 28, 28) in [-1, 1] that leave the class alone but not the domain.
+    """Random changes of a whole batch of digits (batch, 3, 28, 28) in [-1, 1], which change the domain, not the class.
 
     Inversion, contrast x0.25-1.5 and offset +-0.5 per colour channel, geometry, neighbours, blur and noise.
     """
-    batch = len(images)
-    images = paste_neighbors(affine(images, generator, zoom, shear, shift), generator, neighbors)
-    images = blur(images, generator, 0.3)
+    images = paste_neighbors(affine(images, random, zoom, shear, shift), random, neighbors)
+    images = blur(images, random, 0.3)
     if grey:
         images = images.mean(1, keepdim=True).expand(-1, 3, -1, -1)
     if invert:
-        images = images * (torch.randint(0, 2, (batch, 1, 1, 1), generator=generator) * 2 - 1).to(images.device)
-    images = images * _uniform((batch, 1, 1, 1), 0.25, 1.5, images, generator)
-    channels = 1 if grey else 3
-    images = images + _uniform((batch, channels, 1, 1), -0.5, 0.5, images, generator)
-    return images + 0.05 * torch.randn(images.shape, generator=generator).to(images.device)
+        images = images * (random.randint(0, 2, 1, 1, 1) * 2 - 1)
+    images = images * random.uniform(0.25, 1.5, 1, 1, 1)
+    images = images + random.uniform(-0.5, 0.5, 1 if grey else 3, 1, 1)
+    return images + 0.05 * random.randn(*images.shape[1:])

@@ -1,17 +1,46 @@
 """How well a GAN's training goes, by faces that it does not see."""
 
+import copy
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from evaluation.metrics import distances
+from data.faces import Faces
+from evaluation.metrics import distances, inception_network
+from models.dcgan import judge
 from sampling.faces import latents, sample_images, with_fresh_batch_norm
 
 
-def sample_scores(network: nn.Module, count: int, held_out: list[Path], device: torch.device) -> dict[str, float]:
+def check_scores(held_out: int, score_every: int, device: torch.device) -> None:
+    """Raise UserError before the first step if a training could not be scored later."""
+    if score_every:
+        inception_network("auto", device)
+
+
+def held_out_scores(network: nn.Module, count: int, held_out: list[Path]) -> dict[str, float]:
     """FID and KID of `count` samples of an averaged generator against held-out image files."""
-    scores = distances(
-        sample_images(with_fresh_batch_norm(network, device), latents(count), device), held_out, device=device
-    )
+    device = next(network.parameters()).device
+    scores = distances(sample_images(with_fresh_batch_norm(network), latents(count)), held_out, device=device)
     return {name: scores[name] for name in ("fid", "kid_x1000")}
+
+
+@torch.no_grad()
+def overfitting(
+    network: nn.Module, faces: Faces, network_g: nn.Module | None = None, count: int = 256
+) -> dict[str, Tensor]:
+    """What a discriminator or critic says on average of `count` faces it trains on, and of held-out ones.
+
+    The further apart the two, the more it knows by heart.  It works on copies, with the statistics of the batch as
+    in training, so that watching changes nothing: each kind in a batch of its own, or, with the generator of a
+    training in joint batches, both in one with as many of its images.  Of a batch of its own BatchNorm takes out
+    what all its images share, so there a difference is seen less.
+    """
+    network = copy.deepcopy(network).train()
+    real = [faces.first(count), faces.first_held_out(count)]
+    if network_g is None:
+        found = [network.score(images) for images in real]
+    else:
+        fake = copy.deepcopy(network_g).train()(latents(sum(map(len, real))).to(real[0].device))
+        found = judge(network.score, torch.cat(real), fake, joint=True)[0].split([*map(len, real)])
+    return {f"score_{name}": scores.float().mean() for name, scores in zip(("train", "held_out"), found, strict=True)}

@@ -50,7 +50,6 @@ from experiments.runs import (
 )
 from models.dcgan import Generator
 from sampling.faces import latents, sample_images
-from training.run import is_released
 
 CPU = torch.device("cpu")
 PLAIN = ("--recipe", "original")
@@ -254,7 +253,7 @@ def stages(run_dir: Path) -> list[Path]:
     Raises UserError if one of them is not there.
     """
     start = json.loads(read_of_run(run_dir, "config.json")).get("start")
-    went_on = start and not is_released(start)
+    went_on = start and not start.endswith(".safetensors")
     return [*(stages(Path(start).parent) if went_on else []), run_dir]
 
 
@@ -438,14 +437,14 @@ def figures(config: Config) -> None:
     for method, weights in (("dcgan", config.weights_a), ("wgan", config.weights_b)):
         network = Generator().eval()
         images = int(load_weights(network, weights).get("images", 0))
-        drawn = sample_images(network, latents(config.count), CPU)
+        drawn = sample_images(network, latents(config.count))
         content[method] = {"trained_images": images, "sharpness": sharpness(drawn)}
         save_image(config.results / f"p1_first32_{method}.png", make_grid(drawn[:32], 8))
         if method == GRADED:
             generator, faces = network, drawn
 
     ends = latents(8)
-    strips = [sample_images(generator, slerp(ends[i], ends[i + 1], 10), CPU) for i in range(0, 8, 2)]
+    strips = [sample_images(generator, slerp(ends[i], ends[i + 1], 10)) for i in range(0, 8, 2)]
     save_image(config.results / "p1_interpolation.png", make_grid(torch.cat(strips), 10))
 
     real = load_folder(config.data, 64)

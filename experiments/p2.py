@@ -100,7 +100,7 @@ def tradeoff(config: Config, device: torch.device) -> dict[str, Any]:
             continue
         start = time.perf_counter()
         with autocast(device, config.precision):
-            digits = draw_digits(network, keys, row[3], row[4], sampler_of(row), device)
+            digits = draw_digits(network, keys, row[3], row[4], sampler_of(row))
         seconds = time.perf_counter() - start
         scores = digit_quality(digits, labels, config.data, judges, "auto", device)
         result = {
@@ -152,7 +152,7 @@ def figures(config: Config, device: torch.device) -> None:
 
     def draw(keys: list[tuple[int, int]], sample: Any, interval: tuple[float, float] = EVERYWHERE) -> Tensor:
         with autocast(device, config.precision):
-            return draw_digits(network, keys, SCALE, interval, sample, device, chunk=min(100, len(keys)))
+            return draw_digits(network, keys, SCALE, interval, sample, chunk=min(100, len(keys)))
 
     digits = draw(digit_keys(10), p2_inference.make_sampler(DEFAULT), (DEFAULT.guidance_from, DEFAULT.guidance_to))
     save_image(config.results / "p2_grid.png", make_grid(digits, 10, scale=2))

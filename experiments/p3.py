@@ -87,8 +87,8 @@ def measure(run_dir: Path, target: str, data: Path) -> dict[str, Any]:
     """What a finished training reached on the target, and the signs of a collapse."""
     network, standardized, views = load_dann(run_dir / "weights.safetensors")
     images, labels = load_digits(data / target, "val")
-    predicted = predict(network, images, standardized, CPU)
-    averaged = predict(network, images, standardized, CPU, views)
+    predicted = predict(network, images, standardized)
+    averaged = predict(network, images, standardized, views)
     counts = predicted.bincount(minlength=10)
     domain_losses = metrics(run_dir, "loss_domain")[-10:]
     return {
@@ -115,7 +115,7 @@ def agreement(run_dirs: list[Path], target: str, data: Path) -> list[float]:
     predicted = []
     for run_dir in run_dirs:
         network, standardized, _ = load_dann(run_dir / "weights.safetensors")
-        predicted.append(predict(network, images, standardized, CPU))
+        predicted.append(predict(network, images, standardized))
     kappas: list[list[float]] = [[] for _ in run_dirs]
     for first, second in itertools.combinations(range(len(run_dirs)), 2):
         same = bool(predicted[first].unique().numel() == predicted[second].unique().numel() == 1)
@@ -246,7 +246,7 @@ def hardest(config: Config, targets: tuple[str, ...], pairs: int = 6, each: int 
         digits, labels = load_digits(config.data / target, "val")
         batches = (to_unit_range(digits[part]) for part in chunks(len(digits), 500))
         parts = [probabilities(network, batch, standardized, VIEWS[:views]) for batch in batches]
-        found = predict(network, digits, standardized, CPU, views)  # to the bit what hw2_3.sh says
+        found = predict(network, digits, standardized, views)  # to the bit what hw2_3.sh says
         sure = torch.cat(parts).gather(1, found[:, None])[:, 0]
         wrong = (found != labels).nonzero()[:, 0]
         wrong = wrong[sure[wrong].argsort(descending=True)].tolist()

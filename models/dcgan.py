@@ -5,9 +5,13 @@ Source: Radford et al. 2016 (arXiv:1511.06434) and Arjovsky et al. 2017 (arXiv:1
 are the homework's.  Every convolution is without bias, images lie in [-1, 1].
 """
 
+from collections.abc import Callable
+
+import torch
 from torch import Tensor, nn
 
 LATENT_SIZE = 100
+WIDTH = 64  # channels of the discriminator's first layer; the generator's last has twice as many
 
 
 def initialize_weights(module: nn.Module) -> None:
@@ -25,19 +29,19 @@ class Generator(nn.Module):
     def __init__(self):
         super().__init__()
         self.main = nn.Sequential(
-            nn.ConvTranspose2d(LATENT_SIZE, 1024, 4, bias=False),
+            nn.ConvTranspose2d(LATENT_SIZE, 16 * WIDTH, 4, bias=False),
             nn.BatchNorm2d(1024),
             nn.ReLU(inplace=True),
-            nn.ConvTranspose2d(1024, 512, 4, stride=2, padding=1, bias=False),
+            nn.ConvTranspose2d(16 * WIDTH, 8 * WIDTH, 4, stride=2, padding=1, bias=False),
             nn.BatchNorm2d(512),
             nn.ReLU(inplace=True),
-            nn.ConvTranspose2d(512, 256, 4, stride=2, padding=1, bias=False),
+            nn.ConvTranspose2d(8 * WIDTH, 4 * WIDTH, 4, stride=2, padding=1, bias=False),
             nn.BatchNorm2d(256),
             nn.ReLU(inplace=True),
-            nn.ConvTranspose2d(256, 128, 4, stride=2, padding=1, bias=False),
+            nn.ConvTranspose2d(4 * WIDTH, 2 * WIDTH, 4, stride=2, padding=1, bias=False),
             nn.BatchNorm2d(128),
             nn.ReLU(inplace=True),
-            nn.ConvTranspose2d(128, 3, 4, stride=2, padding=1, bias=False),
+            nn.ConvTranspose2d(2 * WIDTH, 3, 4, stride=2, padding=1, bias=False),
             nn.Tanh(),
         )
 
@@ -47,18 +51,18 @@ class Generator(nn.Module):
 
 def _discriminator_layers(batch_norm: bool) -> list[nn.Module]:
     layers = [
-        nn.Conv2d(3, 64, 4, stride=2, padding=1, bias=False),
+        nn.Conv2d(3, WIDTH, 4, stride=2, padding=1, bias=False),
         nn.LeakyReLU(0.2, inplace=True),
-        nn.Conv2d(64, 128, 4, stride=2, padding=1, bias=False),
+        nn.Conv2d(WIDTH, 2 * WIDTH, 4, stride=2, padding=1, bias=False),
         nn.BatchNorm2d(128),
         nn.LeakyReLU(0.2, inplace=True),
-        nn.Conv2d(128, 256, 4, stride=2, padding=1, bias=False),
+        nn.Conv2d(2 * WIDTH, 4 * WIDTH, 4, stride=2, padding=1, bias=False),
         nn.BatchNorm2d(256),
         nn.LeakyReLU(0.2, inplace=True),
-        nn.Conv2d(256, 512, 4, stride=2, padding=1, bias=False),
+        nn.Conv2d(4 * WIDTH, 8 * WIDTH, 4, stride=2, padding=1, bias=False),
         nn.BatchNorm2d(512),
         nn.LeakyReLU(0.2, inplace=True),
-        nn.Conv2d(512, 1, 4, bias=False),
+        nn.Conv2d(8 * WIDTH, 1, 4, bias=False),
     ]
     return [layer for layer in layers if batch_norm or not isinstance(layer, nn.BatchNorm2d)]
 
@@ -76,7 +80,7 @@ class Discriminator(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         return self.main(images)
 
-    def logits(self, images: Tensor) -> Tensor:
+    def score(self, images: Tensor) -> Tensor:
         """The logit (batch,) before the sigmoid; losses on logits do not saturate in half precision."""
         return self.main[:-1](images).flatten()
 
@@ -94,6 +98,20 @@ class Critic(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         return self.main(images)
 
-    def scores(self, images: Tensor) -> Tensor:
+    def score(self, images: Tensor) -> Tensor:
         """The critic's score (batch,) of each image."""
         return self.main(images).flatten()
+
+
+def judge(
+    score: Callable[[Tensor], Tensor], real: Tensor | None, fake: Tensor, joint: bool = True
+) -> tuple[Tensor | None, Tensor]:
+    """The scores (batch,) of real and of generated images (batch, 3, 64, 64) by a discriminator's or critic's `score`.
+
+    BatchNorm removes a batch's scale and the convolutions have no bias, so a batch of generated images without
+    contrast looks normal.  In a `joint` batch it shares its statistics with real images, which exposes it.
+    """
+    if joint:
+        real_scores, fake_scores = score(torch.cat((real, fake))).float().chunk(2)
+        return real_scores, fake_scores
+    return None if real is None else score(real).float(), score(fake).float()

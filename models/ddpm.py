@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 IMAGE_SHAPE = (3, 28, 28)
 NUM_CLASSES = 10
+N_FEAT = 128  # channels at full resolution
 
 
 class ResidualConvBlock(nn.Module):
@@ -80,8 +81,9 @@ class ContextUnet(nn.Module):
     Returns (batch, 3, 28, 28).
     """
 
-    def __init__(self, in_channels: int = 3, n_feat: int = 128, n_classes: int = NUM_CLASSES):
+    def __init__(self):
         super().__init__()
+        in_channels, n_feat, n_classes = IMAGE_SHAPE[0], N_FEAT, NUM_CLASSES
         self.init_conv = ResidualConvBlock(in_channels, n_feat, is_res=True)
         self.down1 = UnetDown(n_feat, n_feat)
         self.down2 = UnetDown(n_feat, 2 * n_feat)

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from models.ddpm import NUM_CLASSES
 
@@ -33,19 +32,14 @@ def add_noise(images: Tensor, noise: Tensor, alpha_bar: Tensor) -> Tensor:
     return alpha_bar.sqrt() * images + (1 - alpha_bar).sqrt() * noise
 
 
-def stratified_steps(batch_size: int, generator: torch.Generator, timesteps: int = TIMESTEPS) -> Tensor:
-    """Steps t (batch,) from 1 to T, one from each of `batch_size` equal slices, in random order.
-
-    Each t is uniform; together they cover the range evenly, which lowers the loss's variance
-    (Kingma et al. 2021, arXiv:2107.00630, appendix I.1).
-    """
-    positions = (torch.arange(batch_size) + torch.rand(batch_size, generator=generator)) / batch_size
-    return (positions * timesteps).long().clamp(max=timesteps - 1)[torch.randperm(batch_size, generator=generator)] + 1
+def steps_of(uniform: Tensor, timesteps: int = TIMESTEPS) -> Tensor:
+    """Whole steps t (batch,) from 1 to T of numbers uniform in [0, 1)."""
+    return (uniform * timesteps).long().clamp(max=timesteps - 1) + 1
 
 
 def one_hot(labels: Tensor) -> Tensor:
     """Labels (batch,) to float (batch, 10); -1, no class, to zeros."""
-    return F.one_hot(labels.clamp(min=0), NUM_CLASSES).float() * labels.ge(0)[:, None]
+    return (labels[:, None] == torch.arange(NUM_CLASSES, device=labels.device)).float()
 
 
 def guided_denoiser(

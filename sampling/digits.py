@@ -13,6 +13,7 @@ from models.ddpm import IMAGE_SHAPE, NUM_CLASSES
 from models.diffusion import Denoiser, dpm_solver, final, guided_denoiser, time_grid
 
 SAMPLE_SEED = 0
+SHEET_STEPS = 12  # network calls behind a training's sheet
 BATCH = 100  # images at once; one size, as sums of floats differ between sizes and images must not
 
 
@@ -32,17 +33,16 @@ def draw_digits(
     guidance_scale: float,
     interval: tuple[float, float],
     sample: Callable[[Denoiser, Tensor, Callable[[int], Tensor]], Tensor],
-    device: torch.device,
-    chunk: int = BATCH,
+    chunk: int | None = None,
     seed: int = SAMPLE_SEED,
     progress: Callable[[int], object] | None = None,
 ) -> Tensor:
     """Images uint8 (n, 3, 28, 28), on the CPU, of (digit, number) keys; the first of a key is its class.
 
-    `sample(denoise, x_T, noise)` turns noise into images in [-1, 1].  Memory is that of one chunk; the last
-    chunk is padded to its size: with one `chunk` an image is the same to the last bit however many are drawn.
+    `sample(denoise, x_T, noise)` turns noise into images in [-1, 1].  Memory is that of one chunk of BATCH;
+    the last one is padded to its size: with one `chunk` an image is the same to the last bit however many are drawn.
     """
-    images = []
+    images, device, chunk = [], next(network.parameters()).device, chunk or BATCH
     for part in chunks(len(keys), chunk):
         count = part.stop - part.start
         padded = keys[part] + [keys[part][-1]] * (chunk - count)
@@ -75,10 +75,10 @@ def digit_keys(per_class: int) -> list[tuple[int, int]]:
     return [(digit, number) for digit in range(NUM_CLASSES) for number in range(1, per_class + 1)]
 
 
-def digit_sheet(network: nn.Module, device: torch.device, guidance_scale: float = 1.0, steps: int = 12) -> Tensor:
-    """A sheet of ten images of each digit, rows the digits, sampled by DPM-Solver++(2M)."""
+def digit_sheet(network: nn.Module) -> Tensor:
+    """A sheet of ten images of each digit, rows the digits, by DPM-Solver++(2M) with a guidance of 1."""
 
     def sample(denoise: Denoiser, x: Tensor, noise: Callable[[int], Tensor]) -> Tensor:
-        return final(dpm_solver(denoise, x, time_grid(steps)))
+        return final(dpm_solver(denoise, x, time_grid(SHEET_STEPS)))
 
-    return make_grid(draw_digits(network, digit_keys(10), guidance_scale, (0.0, 1.0), sample, device), 10, scale=2)
+    return make_grid(draw_digits(network, digit_keys(10), 1.0, (0.0, 1.0), sample), 10, scale=2)

@@ -1,4 +1,4 @@
-"""What adaptation training and inference share: the network's input and its predictions."""
+"""From views of a digit to its label: what adaptation's training and inference share."""
 
 from pathlib import Path
 
@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from common.checkpoint import load_weights
+from common.streams import Stream
 from data.augment import standardize
 from data.reading import NUM_CLASSES, chunks, to_unit_range
 from models.dann import DANN
@@ -35,9 +36,9 @@ def load_dann(weights: Path) -> tuple[DANN, bool, int]:
     return network, metadata["standardized"] == "True", int(metadata.get("views", 1))
 
 
-def random_views(count: int, among: int, generator: torch.Generator) -> list[tuple[int, int, int]]:
+def random_views(count: int, among: int, random: Stream) -> list[tuple[int, int, int]]:
     """`count` different ones of the first `among` VIEWS; of one, the image itself."""
-    order = torch.randperm(among, generator=generator).tolist() if count > 1 else [0]
+    order = torch.randperm(among, generator=random.generator).tolist() if count > 1 else [0]
     return [VIEWS[index] for index in order[:count]]
 
 
@@ -53,22 +54,21 @@ def probabilities(network: DANN, images: Tensor, standardized: bool, views: list
 
 
 @torch.no_grad()
-def predict(
-    network: DANN,
-    digits: Tensor,
-    standardized: bool,
-    device: torch.device,
-    views: int = 1,
-    chunk: int = 500,
-) -> Tensor:
-    """Labels int64 (n,), on the CPU, of uint8 digits (n, 3, 28, 28), in float32, averaged over the first so many VIEWS.
+def mean_probabilities(network: DANN, digits: Tensor, standardized: bool, views: int = 1, chunk: int = 500) -> Tensor:
+    """The class probabilities (n, 10), on the CPU, of uint8 digits (n, 3, 28, 28), averaged over the first VIEWS.
 
-    Chunk by chunk, the last one padded to its size, so that a label does not depend on how many are asked for.
+    In float32 on the network's device, chunk by chunk, the last one padded to its size, so that they do not depend on
+    how many are asked for.
     """
-    labels = []
+    rows, device = [], next(network.parameters()).device
     for part in chunks(len(digits), chunk):
         padded = torch.zeros(chunk, *digits.shape[1:], dtype=torch.uint8)
         padded[: part.stop - part.start] = digits[part]
         found = probabilities(network, to_unit_range(padded.to(device)), standardized, VIEWS[:views])
-        labels.append(found[: part.stop - part.start].argmax(1).cpu())
-    return torch.cat(labels)
+        rows.append(found[: part.stop - part.start].cpu())
+    return torch.cat(rows)
+
+
+def predict(network: DANN, digits: Tensor, standardized: bool, views: int = 1) -> Tensor:
+    """The likeliest classes int64 (n,), on the CPU, of uint8 digits (n, 3, 28, 28), by `mean_probabilities`."""
+    return mean_probabilities(network, digits, standardized, views).argmax(1)

@@ -1,8 +1,8 @@
-"""Training by several processes, as torchrun starts them: each computes its part of every batch.
+"""Training by several processes, as torchrun starts them: each computes its share of every batch.
 
-Every process draws the random numbers of the whole batch and takes its rows.  Gradients, BatchNorm's
-statistics and metrics are summed over the processes: what comes out is what one process computes, but for
-rounding.  A process that was started without torchrun has one part, the whole, and computes as if this file were not.
+Every process draws the random numbers of the whole batch and keeps its rows.  Gradients, BatchNorm's statistics and
+metrics are summed over the processes: the result is that of one process, but for rounding.  A process that was started
+without torchrun has the whole batch and computes as if this file were not there.
 """
 
 import functools
@@ -44,41 +44,27 @@ def _collect(function: Callable, values: Any, *arguments: Any) -> Any:
 
 
 @dataclass(frozen=True)
-class Part:
-    """This process's `rows` of every batch, a `share` of its `batch_size` images; the `first` process writes."""
+class Share:
+    """This process's `rows` of every batch, a `weight` of its images; the `first` process writes."""
 
-    batch_size: int
     rows: slice
-    share: float = 1.0
+    weight: float = 1.0
     first: bool = True
 
     @property
     def alone(self) -> bool:
-        return self.share == 1
+        return self.weight == 1
 
     def mean(self, values: Tensor) -> Tensor:
-        """The batch's mean from the means of the parts; differentiable."""
-        return values if self.alone else Sum.apply(values * self.share)
+        """The batch's mean from the means over this process's rows; differentiable."""
+        return values if self.alone else Sum.apply(values * self.weight)
 
-    def whole(self, values: Tensor) -> Tensor:
-        """All rows of the batch from the rows of the parts, without gradients."""
-        return values if self.alone else Sum.apply(self._placed(values.detach()))
-
-    def in_batch(self, change: Callable[..., Tensor], images: Tensor, *arguments: Any) -> Tensor:
-        """A random change of a batch, on this part's images only, with the numbers they get in the whole batch."""
-        return change(images, *arguments) if self.alone else change(self._placed(images), *arguments)[self.rows]
-
-    def _placed(self, values: Tensor) -> Tensor:
-        """The rows at their place in a batch of zeros."""
-        around = (self.rows.start, self.batch_size - self.rows.stop)
-        return nn.functional.pad(values, (0, 0) * (values.dim() - 1) + around)
-
-    def backward(self, loss: Tensor, network: nn.Module) -> None:
-        """The gradients of `network` from the batch's loss, whose mean over this part is `loss`."""
+    def backward(self, loss: Tensor, weights: list[nn.Parameter]) -> None:
+        """The gradients of `weights` from the batch's loss, whose mean over this process's rows is `loss`."""
         if self.alone:
             return loss.backward()
-        (loss * self.share).backward()
-        gradients = [weight.grad for weight in network.parameters() if weight.grad is not None]
+        (loss * self.weight).backward()
+        gradients = [weight.grad for weight in weights if weight.grad is not None]
         total = Sum.apply(torch.cat([gradient.reshape(-1) for gradient in gradients]))
         for gradient, summed in zip(gradients, total.split([gradient.numel() for gradient in gradients]), strict=True):
             gradient.copy_(summed.view_as(gradient))
@@ -101,15 +87,15 @@ class Part:
             dist.destroy_process_group()
 
 
-def _batch_norm(norm: nn.BatchNorm2d, part: Part, x: Tensor) -> Tensor:
+def _batch_norm(norm: nn.BatchNorm2d, share: Share, x: Tensor) -> Tensor:
     """What nn.SyncBatchNorm is, but on every device and twice differentiable."""
     if not norm.training:
         return type(norm).forward(norm, x)
     variance, mean = (moment.double() for moment in torch.var_mean(x.float(), (0, 2, 3), correction=0))
-    mean, square = part.mean(torch.stack((mean, variance + mean.square())))  # in float64 nothing is lost by this
+    mean, square = share.mean(torch.stack((mean, variance + mean.square())))  # in float64 nothing is lost by this
     variance = square - mean.square()
     with torch.no_grad():
-        count = round(x.numel() / x.shape[1] / part.share)
+        count = round(x.numel() / x.shape[1] / share.weight)
         norm.running_mean.lerp_(mean.to(norm.running_mean), norm.momentum)
         norm.running_var.lerp_((variance * count / (count - 1)).to(norm.running_var), norm.momentum)
         norm.num_batches_tracked += 1
@@ -118,18 +104,15 @@ def _batch_norm(norm: nn.BatchNorm2d, part: Part, x: Tensor) -> Tensor:
     return (x * scale[:, None, None] + shift[:, None, None]).to(x.dtype)
 
 
-ALONE = Part(1, slice(0, 1))  # of a training that is not made for several processes
-
-
-def join(device: torch.device, batch_size: int) -> Part:
-    """This process's part of batches of `batch_size` images; waits for the other processes if torchrun started it."""
+def join(device: torch.device, batch_size: int) -> Share:
+    """This process's share of batches of `batch_size` images; waits for the other processes if torchrun started it."""
     count = processes()
     if count == 1:
-        return Part(batch_size, slice(0, batch_size))
+        return Share(slice(0, batch_size))
     if batch_size < count:
         raise UserError(f"--batch-size {batch_size} is smaller than the number of processes, {count}")
     backends = {"cpu": "gloo", device.type: dist.get_default_backend_for_device(device)}  # nccl for CUDA
     _collect(dist.init_process_group, ",".join(map(":".join, backends.items())), None, TIMEOUT)
     rank = int(os.environ["RANK"])
     rows = slice(rank * batch_size // count, (rank + 1) * batch_size // count)
-    return Part(batch_size, rows, (rows.stop - rows.start) / batch_size, rank == 0)
+    return Share(rows, (rows.stop - rows.start) / batch_size, rank == 0)

@@ -1,314 +1,362 @@
-"""The folder of one training: configuration, log, metrics, samples and the checkpoint it continues from."""
+"""One training from its start, or from where it was interrupted, to its end: everything around the method."""
 
 import contextlib
-import fcntl
-import json
+import dataclasses
 import math
+import os
+import shlex
 import signal
 import sys
-import threading
 import time
-from collections.abc import Iterator
-from dataclasses import fields
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.tensorboard import SummaryWriter
+from torch.optim import Optimizer
 from tqdm import tqdm
 
-from common.checkpoint import load_checkpoint, load_weights, save_checkpoint
-from common.config import UserError, to_json
-from common.files import atomic_write, remove_parts
-from common.images import save_image
-from training.processes import ALONE, Part
+from common.checkpoint import export_weights, load_checkpoint, load_weights, save_checkpoint
+from common.config import UserError, first_sentence, to_json
+from common.device import autocast, generator, pick_device
+from common.streams import Stream
+from training.folder import RunFolder
+from training.processes import join
+
+Schedule = Callable[[int, int], float]  # step, steps: the learning rate's factor
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """Step `number` = 0 ... of a training: which rows of which batch this process computes, and with which numbers.
+
+    `images` counts what the training has seen after it, `done` is the share of the training before it.  `is_logged`
+    says whether its metrics are wanted.
+    """
+
+    number: int
+    batch_size: int
+    rows: slice
+    seed: int | tuple[int, int]
+    random: Stream
+    images: int
+    done: float
+    is_last: bool
+    is_logged: bool
+
+    def due(self, every: int) -> bool:
+        """Whether the step passed a multiple of `every` images, 0 for never, or is the last."""
+        return every > 0 and (self.is_last or self.images // every > (self.images - self.batch_size) // every)
+
+    def turns(self, count: int) -> Iterator["Step"]:
+        """`count` steps of one network within a step of the other, each with a batch of its own."""
+        return (dataclasses.replace(self, number=self.number * count + turn) for turn in range(count))
+
+    def whole(self) -> "Step":
+        """The same step for all rows, for what is done to the whole batch in every process."""
+        return dataclasses.replace(self, rows=slice(None), random=self.random.whole())
 
 
 class Run:
-    """A training's folder, opened once per training: of several processes (`part`) the first one writes.
+    """A training by the options `config`: device, processes, random seed, signals, folder, checkpoints.
 
-    Holds `config.json`, `metrics.jsonl` (one object a line), `tensorboard/`, `samples/`, `log.txt` and
-    `checkpoint.pt`.  `steps` is the training's length; `state` the checkpoint's content until `restore` has read it,
-    None in a new run; `seen_before` the images that another training had seen whose state this one started from.
-    SIGTERM and Ctrl-C make `save_due` set `stopping`, so that the loop saves and leaves after its current step.
+    `steps` is the training's loop; what it needs before is said by `restore`.  SIGTERM and Ctrl-C let the loop save
+    and leave after its current step.
     """
 
-    def __init__(self, config: Any, data_fingerprint: str, part: Part = ALONE):
-        self.folder: Path = config.run_dir
-        self.checkpoint = self.folder / "checkpoint.pt"
-        self.fixed = {name: to_json(config)[name] for name in _fixed_names(config)} | {"data": data_fingerprint}
-        self.defaults = to_json(type(config)())
-        self.images, self.steps = config.images, max(1, config.images // config.batch_size)
-        self.save_seconds = 60 * config.save_minutes
-        self.sample_every, self.batch_size = config.sample_every, config.batch_size
-        self.part = part
-        self.asked = self.stopping = 0  # the number of the signal that asked this process, and that all obey
-        self.state: dict[str, Any] | None = None
-        if part.first:
-            self._open(config)
-        if part.of_first(self.fixed) != self.fixed:
+    def __init__(self, config: Any):
+        self.config = config
+        self.device = pick_device(config.device)
+        self.share = join(self.device, config.batch_size)
+        self.length = max(1, config.images // config.batch_size)
+        self.step = 0  # as many steps are done
+        self.seen_before = 0  # images that another training had seen, whose state this one started from
+        self.folder: RunFolder | None = None
+        self.asked = 0  # the number of the signal that asked this process to stop
+        self._releases: dict[str, tuple[Callable[[], nn.Module], dict[str, Any]]] = {}
+        torch.manual_seed(config.seed)
+
+    def network(self, network: nn.Module) -> nn.Module:
+        """The network on the device, in the layout that convolutions are fastest in."""
+        return network.to(device=self.device, memory_format=torch.channels_last)
+
+    def compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The function of a network, by torch.compile if --compile asks for it.
+
+        Raises UserError if nothing can be compiled here.
+        """
+        if not self.config.compile:
+            return function
+        try:
+            torch.compile(lambda x: x.sin() + 1)(torch.zeros(2, device=self.device))
+        except Exception as error:  # no C++ compiler, no Triton, a GPU too old for it: the library has a kind for each
+            raise UserError(f"--compile cannot be used here ({first_sentence(error)}), leave it out") from None
+        return torch.compile(function)
+
+    def autocast(self) -> contextlib.AbstractContextManager[None]:
+        return autocast(self.device, self.config.precision)
+
+    def minimize(self, loss: Tensor, optimizer: Optimizer) -> None:
+        """One step of the optimizer down the gradient of the batch's loss, the mean over all processes' rows."""
+        optimizer.zero_grad()
+        self.share.backward(loss, [weight for group in optimizer.param_groups for weight in group["params"]])
+        optimizer.step()
+
+    # Before the first step
+
+    def restore(self, data: str, **state: nn.Module | Optimizer) -> None:
+        """Open the folder and, with --resume, load its checkpoint into the networks and optimizers `state`.
+
+        `data` is a fingerprint of the training's data.  Raises UserError if the folder holds another training, or
+        one with other options or data.
+        """
+        fixed = to_json(self.config)
+        names = [field.name for field in dataclasses.fields(self.config) if not field.metadata["free"]]
+        self._fixed = {name: fixed[name] for name in names} | {"data": data}
+        self._state = state
+        self._rates = {
+            part: [group["lr"] for group in part.param_groups] for part in state.values() if isinstance(part, Optimizer)
+        }
+        self.checkpoint: Path = self.config.run_dir / "checkpoint.pt"
+        saved = self._open() if self.share.first else None
+        if self.share.of_first(self._fixed) != self._fixed:
             raise UserError("this process was started with other options or training data than the first")
-        self.state = part.of_first(self.state)
-        step = self.state["step"] if self.state else 0
-        self.seen_before: int = self.state.get("seen_before", 0) if self.state else 0
+        saved = self.share.of_first(saved)
+        if saved:
+            fill(state, saved, self.checkpoint)
+            self.step, self.seen_before = saved["step"], saved.get("seen_before", 0)
+        self.share.synchronize(*(part for part in state.values() if isinstance(part, nn.Module) and part.training))
+        self._saved_step = self.step if saved else -1
         self._saved_at = self._logged_at = time.monotonic()
-        self._logged_step, self._logged_images = step, self.seen_before + step * config.batch_size
+        self._logged_step, self._logged_images = self.step, self.seen_before + self.step * self.config.batch_size
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._stop)
-        self.note(f"{'continuing at' if self.state else 'starting at'} step {step}: {' '.join(sys.argv)}")
+            signal.signal(number, self._ask_to_stop)
+        self.note(f"{'continuing at' if saved else 'starting at'} step {self.step}: {shlex.join(sys.argv)}")
 
-    def _open(self, config: Any) -> None:
-        self._lock()
+    def _open(self) -> dict[str, Any] | None:
+        config, self.folder = self.config, RunFolder(self.config.run_dir)
+        saved = None
         if config.resume and self.checkpoint.exists():
-            self.state = _load_state(self.checkpoint)
-            self._refuse_differences(self.state["fixed"])
-        elif self.checkpoint.exists() or (self._has_metrics() and not config.resume):
-            raise UserError(f"{self.folder} already holds a training: add --resume, or choose another --run-dir")
-        step = self.state["step"] if self.state else 0
-        if step > self.steps:
-            raise UserError(f"{self.checkpoint} is at step {step} already, beyond --images {self.images}: give more")
-        if self.state and (before := self.state.get("images", self.images)) != self.images:
-            self.note(f"--images {self.images} in place of {before}: from here on the learning rate falls by that")
-        self._drop_metrics_after(step)
-        atomic_write(self.folder / "config.json", json.dumps(to_json(config), indent=2).encode() + b"\n")
-        threading.excepthook = _quiet_on_full_disks
-        with self._writing():
-            self._metrics = open(self.folder / "metrics.jsonl", "a", encoding="utf-8")
-            self._writer = SummaryWriter(self.folder / "tensorboard", purge_step=step + 1)
-
-    def _has_metrics(self) -> bool:
-        """An empty file was left by a start that failed, and is nothing that could be lost."""
-        file = self.folder / "metrics.jsonl"
-        return file.exists() and file.stat().st_size > 0
-
-    def _lock(self) -> None:
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self._lock_file = open(self.folder / "lock", "w")
-        except OSError as error:
-            raise UserError(f"{self.folder} cannot be used as a run folder: {error.strerror}") from None
-        try:
-            fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(f"{self.folder} is in use by another running training") from None
-        except OSError:
-            pass  # a file system without locks: nothing can be known
-        remove_parts(self.folder)
+            saved = load_state(self.checkpoint)
+            self._refuse_differences(saved["fixed"])
+        elif self.checkpoint.exists() or (self.folder.has_metrics() and not config.resume):
+            raise UserError(f"{config.run_dir} already holds a training: add --resume, or choose another --run-dir")
+        step = saved["step"] if saved else 0
+        if step > self.length:
+            raise UserError(f"{self.checkpoint} is at step {step} already, beyond --images {config.images}: give more")
+        self.folder.begin(to_json(config), step)
+        if saved and (before := saved.get("images", config.images)) != config.images:
+            self.note(f"--images {config.images} in place of {before}: from here on the learning rate falls by that")
+        return saved
 
     def _refuse_differences(self, earlier: dict[str, Any]) -> None:
-        names = self.fixed.keys() | earlier.keys()
-        for name in sorted(names, key=lambda name: (name in self.fixed, name)):  # first what tells of another script
-            # A checkpoint from before an option existed was trained as the option's default says.
-            if name not in self.fixed:
+        defaults = to_json(type(self.config)())
+        names = self._fixed.keys() | earlier.keys()
+        for name in sorted(names, key=lambda name: (name in self._fixed, name)):  # first what tells of another script
+            if name not in self._fixed:
                 raise UserError(f"{self.checkpoint} is of another training: this one has no option {name}")
-            before, now = earlier.get(name, self.defaults.get(name)), self.fixed.get(name)
+            # A checkpoint from before an option existed was trained as the option's default says.
+            before, now = earlier.get(name, defaults.get(name)), self._fixed.get(name)
             if before != now:
                 what = "other training data" if name == "data" else f"--{name.replace('_', '-')} {now}"
                 raise UserError(f"{self.checkpoint} was trained with {name} {before} and cannot continue with {what}")
 
-    def _drop_metrics_after(self, step: int) -> None:
-        """Lines that a killed process wrote after its last checkpoint are computed again."""
-        file = self.folder / "metrics.jsonl"
-        if not file.exists():
+    def start(self, file: str, networks: list[nn.Module], judge_file: str = "", judge: nn.Module | None = None) -> None:
+        """Let a new run begin with what another training left; one that continues ignores it.
+
+        `file` is the checkpoint of another training, of which the optimizers keep this run's learning rates, or
+        released weights (*.safetensors), which go into each of `networks`.  Beside a GAN's released generator
+        `judge_file` holds the weights of its discriminator or critic, `judge`.
+        """
+        if self._saved_step >= 0 or not (file or judge_file):
             return
-        kept = []
-        for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
-            with contextlib.suppress(ValueError, KeyError, TypeError):  # a line cut off in the middle, or damaged
-                if json.loads(line)["step"] <= step:
-                    kept.append(line + "\n")
-        atomic_write(file, "".join(kept).encode())
+        if judge_file and not file.endswith(".safetensors"):
+            raise UserError(f"{judge_file} goes with released weights, so --start must name these (*.safetensors)")
+        if file.endswith(".safetensors"):
+            for network in networks:
+                seen = int(load_weights(network, Path(file)).get("images", 0))
+        else:
+            seen = self._start_from_checkpoint(Path(file))
+        self.seen_before = seen
+        self._logged_images += seen
+        self.note(f"with what {file} holds, after {seen} images")
+        if judge_file:
+            load_weights(judge, Path(judge_file))
+            self.note(f"with what {judge_file} holds")
 
-    def _stop(self, number: int, frame: Any) -> None:
-        if self.asked and self.part.alone:  # torchrun may send several
-            raise KeyboardInterrupt
-        self.asked = number
+    def _start_from_checkpoint(self, checkpoint: Path) -> int:
+        saved = load_state(checkpoint)
+        optimizers = {name: part for name, part in self._state.items() if isinstance(part, Optimizer)}
+        own = {name: optimizer.state_dict()["param_groups"] for name, optimizer in optimizers.items()}
+        fill(self._state, saved, checkpoint)
+        for name, optimizer in optimizers.items():
+            loaded = optimizer.state_dict()
+            if [group.keys() for group in loaded["param_groups"]] != [group.keys() for group in own[name]]:
+                raise UserError(f"{checkpoint} is of a training with another optimizer: '{name}' does not fit")
+            optimizer.load_state_dict(loaded | {"param_groups": own[name]})
+        return saved.get("seen_before", 0) + saved["step"] * saved["fixed"]["batch_size"]
 
-    def note(self, text: str) -> None:
-        """Add a line with the time to `log.txt` and show it."""
-        if not self.part.first:
-            return
-        tqdm.write(text, file=sys.stderr)
-        with self._writing(), open(self.folder / "log.txt", "a", encoding="utf-8", errors="backslashreplace") as handle:
-            handle.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
+    def release(self, name: str, network: Callable[[], nn.Module], **about: Any) -> None:
+        """Write the weights of `network()` as the file `name` at every checkpoint, with `about` as its metadata."""
+        self._releases[name] = network, about
 
-    def log(self, step: int, images: int, metrics: dict[str, Tensor | float]) -> dict[str, float]:
-        """Append metrics to `metrics.jsonl` and TensorBoard; `step` is their axis, `images` is recorded beside it.
+    # The loop
 
-        Of several processes each gives the means over its part of the batch.  Adds `images_per_second` since the
-        last call, if images were seen since.  Raises UserError if a value is not finite, so that a diverged training
-        stops with its last good checkpoint in place.
+    def steps(self, schedule: Schedule) -> Iterator[Step]:
+        """The training's steps, at each of which every learning rate is its option's times `schedule`'s factor.
+
+        After each it does what is due: checkpoints with the released weights, and the end.
+        """
+        config, first = self.config, self.step
+        self._announce()
+        with tqdm(total=self.length, initial=first, unit="step", disable=not self.share.first) as self.progress:
+            for number in range(first, self.length):
+                for optimizer, rates in self._rates.items():
+                    for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                        group["lr"] = rate * schedule(number, self.length)
+                yield self._make_step(number)
+                self.step = number + 1
+                self.progress.update()
+                stopping = self.share.largest(self.asked)
+                if (
+                    stopping
+                    or self.step == self.length
+                    or time.monotonic() - self._saved_at >= 60 * config.save_minutes
+                ):
+                    self._save()
+                if stopping:
+                    break
+        if self._saved_step < self.step:
+            self._save()
+        self._close(stopping if self.step > first else 0)
+
+    def _make_step(self, number: int) -> Step:
+        # Without the images seen before, a training that goes on from another would draw the other's numbers again.
+        seed = (self.config.seed, self.seen_before) if self.seen_before else self.config.seed
+        rows = self.share.rows
+        batch_size = self.config.batch_size
+        return Step(
+            number,
+            batch_size,
+            rows,
+            seed,
+            random=Stream(generator(seed, "step", number), batch_size, rows, self.device),
+            images=self.seen_before + (number + 1) * batch_size,
+            done=number / self.length,
+            is_last=number + 1 == self.length,
+            is_logged=(number + 1) % self.config.log_every == 0,
+        )
+
+    def log(self, step: Step, **metrics: Tensor | float) -> None:
+        """Write a step's metrics to `metrics.jsonl` and TensorBoard; the first two stand beside the progress bar.
+
+        Of several processes each gives the means over its rows.  Adds `images_per_second` since the last call, and
+        the first `learning_rate`, if images were seen since.  Raises UserError if a value is not finite, so that a
+        diverged training stops with its last good checkpoint in place.
         """
         values = {name: float(torch.as_tensor(value).detach()) for name, value in metrics.items()}
-        if not self.part.alone:
-            means = self.part.mean(torch.tensor(list(values.values()), dtype=torch.float64))
+        if not self.share.alone:
+            means = self.share.mean(torch.tensor(list(values.values()), dtype=torch.float64))
             values = dict(zip(values, means.tolist(), strict=True))
-        if images > self._logged_images:
+        if step.images > self._logged_images:
             now = time.monotonic()
-            values["images_per_second"] = (images - self._logged_images) / max(now - self._logged_at, 1e-9)
-            self._logged_at, self._logged_images = now, images
+            values["images_per_second"] = (step.images - self._logged_images) / max(now - self._logged_at, 1e-9)
+            values["learning_rate"] = next(iter(self._rates)).param_groups[0]["lr"]
+            self._logged_at, self._logged_images = now, step.images
         for name, value in values.items():
             if not math.isfinite(value):
-                raise UserError(f"{name} is {value} at step {step}: {self._diverged()}")
-        self._logged_step = step
-        if not self.part.first:
-            return values
-        rounded = {name: float(f"{value:.6g}") for name, value in values.items()}
-        with self._writing():
-            for name, value in values.items():
-                self._writer.add_scalar(name, value, step)
-            self._metrics.write(json.dumps({"step": step, "images": images, **rounded}) + "\n")
-            self._metrics.flush()
-        return values
+                raise UserError(f"{name} is {value} at step {step.number + 1}: {self._diverged()}")
+        self._logged_step = step.number + 1
+        self.progress.set_postfix({name: f"{values[name]:.3g}" for name in list(metrics)[:2]})
+        if self.share.first:
+            self.folder.log(step.number + 1, step.images, values)
 
-    @contextlib.contextmanager
-    def _writing(self) -> Iterator[None]:
-        """Turn a failed write, on a full disk for example, into a sentence."""
-        try:
-            yield
-        except OSError as error:
-            raise UserError(f"{self.folder} cannot be written: {error.strerror or error}") from None
+    def sample(self, step: Step, sheet: Tensor) -> None:
+        """Save a uint8 (3, h, w) sheet as `samples/<images seen>.png` and show it in TensorBoard."""
+        if self.share.first:
+            self.folder.sample(step.number + 1, step.images, sheet)
+
+    def note(self, text: str) -> None:
+        """Add a line to `log.txt` and show it."""
+        if self.share.first:
+            self.folder.note(text)
 
     def _diverged(self) -> str:
         return f"the training diverged after step {self._logged_step}; the last good state is in {self.checkpoint}"
 
-    def sample(self, step: int, images: int, sheet: Tensor) -> None:
-        """Save a uint8 (3, h, w) sheet as `samples/<images seen>.png` and show it in TensorBoard."""
-        if not self.part.first:
-            return
-        save_image(self.folder / "samples" / f"{images:09d}.png", sheet)
-        with self._writing():
-            self._writer.add_image("samples", sheet, step)
+    def _save(self) -> None:
+        """Write the state that --resume continues from exactly, and the released weights.
 
-    @property
-    def seed(self) -> int | tuple[int, int]:
-        """What the random numbers of a training's steps hang on: --seed, and what had been seen before --start.
-
-        Without the latter a training that goes on from another would draw the other's numbers again, step by step.
+        Raises UserError, the earlier files kept, if a weight is not finite.
         """
-        seed = self.fixed["seed"]
-        return (seed, self.seen_before) if self.seen_before else seed
+        if self.share.first:
+            for part in self._state.values():
+                if isinstance(part, nn.Module) and not all(weight.isfinite().all() for weight in part.parameters()):
+                    raise UserError(f"the weights are not finite at step {self.step}: {self._diverged()}")
+            about = {"step": self.step, "images": self.config.images, "seen_before": self.seen_before}
+            states = {name: part.state_dict() for name, part in self._state.items()}
+            save_checkpoint(self.checkpoint, about | {"fixed": self._fixed} | states)
+            images = self.seen_before + self.step * self.config.batch_size
+            for name, (network, notes) in self._releases.items():
+                export_weights(self.folder.path / name, network(), images=images, seed=self.config.seed, **notes)
+        self._saved_step, self._saved_at = self.step, time.monotonic()
 
-    def save_due(self) -> bool:
-        """Whether it is time for a checkpoint: `save_minutes` have passed, or a process was asked to stop."""
-        self.stopping = self.part.largest(self.asked)
-        return bool(self.stopping) or time.monotonic() - self._saved_at >= self.save_seconds
+    # Words
 
-    def sample_due(self, images: int) -> bool:
-        """Whether the step that ended at `images` seen passed a multiple of `sample_every`."""
-        return self.passed(images, self.sample_every)
+    def _announce(self) -> None:
+        """What the training will do, said before its first step."""
+        to_go, batch_size = self.length - self.step, self.config.batch_size
+        self.note(
+            f"{to_go:,} steps of {batch_size} images to go on {self.device}, in {self.config.run_dir}; "
+            "Ctrl-C saves and stops"
+        )
 
-    def passed(self, images: int, every: int) -> bool:
-        """Whether the step that ended at `images` seen passed a multiple of `every`."""
-        return images // every > (images - self.batch_size) // every
+    def _ask_to_stop(self, number: int, frame: Any) -> None:
+        if self.asked and self.share.alone:  # torchrun may send several
+            raise KeyboardInterrupt
+        self.asked = number
+        if self.share.first:  # not by print: the signal may have interrupted one
+            os.write(2, b"\nstopping after this step; once more stops at once\n")
 
-    def restore(
-        self,
-        parts: dict[str, Any],
-        start: str = "",
-        released: tuple[nn.Module, ...] = (),
-        start_judge: str = "",
-        judge: tuple[nn.Module, ...] = (),
-    ) -> int:
-        """Load the checkpoint into networks and optimizers; returns the step to continue at, 0 for a new run.
-
-        A new run begins, if `start` is given, with what another training left, and `seen_before` becomes its images:
-        with the networks and optimizers of its checkpoint, of which the optimizers keep this run's options (learning
-        rates, betas), or with its released weights (*.safetensors), which go into each of `released`.  Beside such
-        weights of a GAN's generator those of `start_judge` go into `judge`.  A run that continues reads neither again.
-        """
-        if self.state:
-            state, self.state = self.state, None  # its memory is free from here on
-            _fill(parts, state, self.checkpoint)
-            return state["step"]
-        if start_judge and not is_released(start):
-            raise UserError(f"{start_judge} goes with released weights, so --start must name these (*.safetensors)")
-        if start:
-            seen = _start_released(released, Path(start)) if is_released(start) else _start(parts, Path(start))
-            self.seen_before = seen
-            self._logged_images += seen
-            self.note(f"with what {start} holds, after {seen} images")
-        if start_judge:
-            _start_released(judge, Path(start_judge))
-            self.note(f"with what {start_judge} holds")
-        return 0
-
-    def save(self, step: int, parts: dict[str, Any]) -> None:
-        """Write the checkpoint that `--resume` continues from exactly: the state of networks and optimizers.
-
-        Raises UserError, the earlier checkpoint kept, if a weight is not finite.
-        """
-        states = {name: part.state_dict() for name, part in parts.items()}
-        for part in parts.values():
-            if isinstance(part, nn.Module) and not all(weight.isfinite().all() for weight in part.parameters()):
-                raise UserError(f"the weights are not finite at step {step}: {self._diverged()}")
-        about = {"step": step, "images": self.images, "seen_before": self.seen_before, "fixed": self.fixed}
-        save_checkpoint(self.checkpoint, about | states)
-        self._saved_at = time.monotonic()
-
-    def close(self, step: int) -> None:
-        """Finish the logs; exits with code 143 (SIGTERM) or 130 (Ctrl-C) if the process was asked to stop."""
-        if self.part.first:
-            with self._writing():
-                self._metrics.close()
-                self._writer.close()
-        self.part.leave()
-        if self.stopping:
-            self.note(f"stopped at step {step}, state saved; continue with --resume")
-            sys.exit(128 + self.stopping)
+    def _close(self, stopping: int) -> None:
+        """Finish the logs and say what comes next; exits with 143 (SIGTERM) or 130 (Ctrl-C) if asked to stop."""
+        if self.share.first:
+            self.folder.close()
+        self.share.leave()
+        run_dir = self.config.run_dir
+        if stopping:
+            command = shlex.join(["python3", sys.argv[0], "--run-dir", str(run_dir), "--resume"])
+            self.note(f"stopped at step {self.step}, state saved; continue with: {command}")
+            sys.exit(128 + stopping)
+        written = ", ".join(str(run_dir / name) for name in self._releases)
+        self.note(f"finished: {written}; samples in {run_dir / 'samples'}")
 
 
-def _load_state(checkpoint: Path) -> dict[str, Any]:
-    state = load_checkpoint(checkpoint)
-    if not isinstance(state.get("step"), int) or not isinstance(state.get("fixed"), dict):
+@contextlib.contextmanager
+def frozen(network: nn.Module) -> Iterator[None]:
+    """Within it the network's weights need no gradients, and its input's gradients cost less."""
+    network.requires_grad_(False)
+    try:
+        yield
+    finally:
+        network.requires_grad_(True)
+
+
+def load_state(checkpoint: Path) -> dict[str, Any]:
+    saved = load_checkpoint(checkpoint)
+    if not isinstance(saved.get("step"), int) or not isinstance(saved.get("fixed"), dict):
         raise UserError(f"{checkpoint} is not the state of a training")
-    return state
+    return saved
 
 
-def _fill(parts: dict[str, Any], state: dict[str, Any], checkpoint: Path) -> None:
-    for name, part in parts.items():
-        if name not in state:
+def fill(state: dict[str, nn.Module | Optimizer], saved: dict[str, Any], checkpoint: Path) -> None:
+    """Load what a checkpoint holds into networks and optimizers; raises UserError if it does not fit."""
+    for name, part in state.items():
+        if name not in saved:
             raise UserError(f"{checkpoint} is of another training: it holds no '{name}'")
         try:
-            part.load_state_dict(state[name])
+            part.load_state_dict(saved[name])
         except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
             reason = str(error).splitlines()[-1].strip()
             raise UserError(f"{checkpoint} is of another network: '{name}' does not fit ({reason})") from None
-
-
-def _start(parts: dict[str, Any], checkpoint: Path) -> int:
-    """Networks and optimizers of another training's checkpoint, without its options; returns the images it saw."""
-    state = _load_state(checkpoint)
-    optimizers = {name: part for name, part in parts.items() if isinstance(part, torch.optim.Optimizer)}
-    own = {name: optimizer.state_dict()["param_groups"] for name, optimizer in optimizers.items()}
-    _fill(parts, state, checkpoint)
-    for name, optimizer in optimizers.items():
-        loaded = optimizer.state_dict()
-        if [group.keys() for group in loaded["param_groups"]] != [group.keys() for group in own[name]]:
-            raise UserError(f"{checkpoint} is of a training with another optimizer: '{name}' does not fit")
-        optimizer.load_state_dict(loaded | {"param_groups": own[name]})
-    return state.get("seen_before", 0) + state["step"] * state["fixed"]["batch_size"]
-
-
-def is_released(file: str) -> bool:
-    """Whether a file's name is that of released weights, which have no optimizer and no log beside them."""
-    return file.endswith(".safetensors")
-
-
-def _start_released(networks: tuple[nn.Module, ...], weights: Path) -> int:
-    """Released weights into each network; returns the images they saw."""
-    first, *others = networks
-    about = load_weights(first, weights)
-    for network in others:
-        network.load_state_dict(first.state_dict())
-    return int(about.get("images", 0))
-
-
-def _fixed_names(config: Any) -> list[str]:
-    return [field.name for field in fields(config) if not field.metadata["free"]]
-
-
-def _quiet_on_full_disks(failure: threading.ExceptHookArgs) -> None:
-    """TensorBoard writes in a thread of its own; what fails there is raised again by our next call of the writer."""
-    if not isinstance(failure.exc_value, OSError):
-        threading.__excepthook__(failure)

@@ -1,0 +1,56 @@
+"""Images in the device's memory and the batches that training takes of them."""
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from common.device import generator
+from data.reading import fingerprint, to_unit_range
+
+
+class Place(Protocol):
+    """A training's step, as far as it says which images it sees."""
+
+    number: int
+    batch_size: int
+    rows: slice
+    seed: int | tuple[int, int]
+
+
+class Images:
+    """uint8 images (n, c, h, w) with their labels (n,), if they have any, on `device`.
+
+    All of them fit there (a face takes 12 kB, a digit 2 kB), so that no step waits for a copy.
+    """
+
+    def __init__(self, images: Tensor, labels: Tensor | None = None, device: torch.device | str = "cpu"):
+        self.fingerprint = fingerprint(images, *([] if labels is None else [labels]))
+        self.images = images.to(device)
+        self.labels = None if labels is None else labels.to(device)
+        self._orders: dict[tuple, Tensor] = {}  # the last epoch of each stream
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def order(self, place: Place, stream: str = "order") -> Tensor:
+        """The indices (batch_size,) that a step visits, on the CPU: a new permutation every epoch.
+
+        The order is one endless stream of permutations, cut into batches, so every image is visited equally often and
+        a step's batch depends on nothing but its number and the seed.
+        """
+        position, rest, pieces = place.number * place.batch_size, place.batch_size, []
+        while rest:
+            epoch, start = divmod(position, len(self))
+            key = (place.seed, stream, epoch)
+            if key not in self._orders:
+                self._orders = {known: order for known, order in self._orders.items() if known[1] != stream}
+                self._orders[key] = torch.randperm(len(self), generator=generator(*key))
+            pieces.append(self._orders[key][start : start + rest])
+            position, rest = position + len(pieces[-1]), rest - len(pieces[-1])
+        return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
+
+    def batch(self, place: Place, stream: str = "order") -> tuple[Tensor, Tensor | None]:
+        """This process's images (rows, c, h, w) of a step's batch in [-1, 1], and their labels."""
+        chosen = self.order(place, stream)[place.rows].to(self.images.device)
+        return to_unit_range(self.images[chosen]), None if self.labels is None else self.labels[chosen]

@@ -1,0 +1,57 @@
+"""The training faces, some of them held out."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from common.config import UserError
+from common.device import generator
+from data.batches import Images, Place
+from data.reading import list_images, load_folder, to_unit_range
+
+SIZE = 64
+
+
+def held_out_indices(count: int, held_out: int) -> tuple[Tensor, Tensor]:
+    """Indices of the training and of the `held_out` images of `count`, always the same ones, each in order.
+
+    Raises UserError if none would be left for training.
+    """
+    if held_out >= count:
+        raise UserError(f"--held-out {held_out} leaves none of {count} images for training")
+    order = torch.randperm(count, generator=generator("held out"))
+    return order[held_out:].sort().values, order[:held_out].sort().values
+
+
+class Faces:
+    """The faces of a folder, 64 x 64, on `device`: what a training sees, and `held_out` ones that it does not.
+
+    `held_out_paths` are the files of the latter.
+    """
+
+    def __init__(self, folder: Path, held_out: int, device: torch.device | str = "cpu"):
+        faces, paths = load_folder(folder, SIZE), list_images(folder)
+        seen, kept = held_out_indices(len(faces), held_out)
+        self._seen = Images(faces[seen], device=device)
+        self._held_out = faces[kept].to(device)
+        self.held_out_paths = [paths[index] for index in kept]
+        self.fingerprint = self._seen.fingerprint
+
+    def __len__(self) -> int:
+        return len(self._seen)
+
+    def batch(self, place: Place) -> Tensor:
+        """This process's faces (rows, 3, 64, 64) of a step's batch, in [-1, 1], channels last."""
+        return _channels_last(self._seen.batch(place)[0])
+
+    def first(self, count: int) -> Tensor:
+        """The first faces that the training sees, as `batch` returns them."""
+        return _channels_last(to_unit_range(self._seen.images[:count]))
+
+    def first_held_out(self, count: int) -> Tensor:
+        return _channels_last(to_unit_range(self._held_out[:count]))
+
+
+def _channels_last(images: Tensor) -> Tensor:
+    return images.contiguous(memory_format=torch.channels_last)
