@@ -98,8 +98,8 @@ def parse_config(
     """Build `config_class` from the command line; a wrong option or value exits with code 2.
 
     Fields made without a default are positional arguments.  `presets` maps values of the `recipe` option
-    to other defaults, which explicit options still override.  `--dry-run` prints the effective
-    configuration as JSON and exits.
+    to other defaults, which explicit options still override; with --resume the defaults are what `config.json` in
+    --run-dir holds.  `--dry-run` prints the effective configuration as JSON and exits.
     """
     parser = Parser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
     fields = dataclasses.fields(config_class)
@@ -127,11 +127,29 @@ def parse_config(
     dry_run = given.pop("dry_run")
     defaults = {field.name: field.default for field in fields}
     recipe = given.get("recipe", defaults.get("recipe"))
-    config = config_class(**{**defaults, **(presets or {}).get(recipe, {}), **given})
+    defaults |= (presets or {}).get(recipe, {})
+    if given.get("resume"):
+        defaults |= remembered(given.get("run_dir", defaults["run_dir"]) / "config.json", fields)
+    config = config_class(**{**defaults, **given})
     if dry_run:
         print(json.dumps(to_json(config), indent=2))
         sys.exit(0)
     return config
+
+
+def remembered(file: Path, fields: tuple[dataclasses.Field, ...]) -> dict[str, Any]:
+    """The options of an earlier training from its config.json, by the types of `fields`; none if there is no file.
+
+    Options that a script no longer has are left to the checkpoint, which refuses them.
+    """
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+        kinds = {field.name: type(field.default) for field in fields}
+        return {name: kinds[name](value) for name, value in values.items() if name in kinds and name != "resume"}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise UserError(f"{file} cannot be read ({error}): give all options anew") from None
 
 
 def to_json(config: Any) -> dict[str, Any]:
