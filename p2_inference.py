@@ -29,7 +29,7 @@ from common.device import autocast, pick_device
 from common.images import prepare_output_folder, write_images
 from models.ddpm import ContextUnet
 from models.diffusion import TIMESTEPS, Denoiser, ancestral, ddim, dpm_solver, final, time_grid
-from sampling.digits import digit_keys, draw_digits, fold_batch_norm
+from sampling.digits import digit_keys, draw_digits
 
 HERE = Path(__file__).resolve().parent
 
@@ -75,7 +75,7 @@ def main() -> None:
     device = pick_device(config.device, repeatable=True)
     network = ContextUnet()
     load_weights(network, config.weights)
-    network = fold_batch_norm(network.eval()).to(device=device, memory_format=torch.channels_last)
+    network.eval().to(device=device, memory_format=torch.channels_last)
 
     keys = digit_keys(config.per_class)
     width = max(3, len(str(config.per_class)))

@@ -75,7 +75,6 @@ CHANGES: dict[str, tuple[Any, str, Any]] = {
     "products": (common.small_maps, "LARGEST", 0),
     "fused Adam": (torch.optim, "Adam", loop_adam),
     "memory": (common.device, "keep_freed_memory", lambda: False),
-    "folded": (sampling.digits, "fold_batch_norm", lambda network: network),
     "shared": (sampling.digits, "guided_denoiser", denoiser_of_two_passes),
 }
 

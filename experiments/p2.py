@@ -27,7 +27,7 @@ from evaluation.judges import class_accuracies, classify, digit_quality, load_ju
 from experiments.runs import RESULTS, read_results, table, write_results
 from models.ddpm import ContextUnet
 from models.diffusion import TIMESTEPS, alpha_bar_schedule, ancestral, final
-from sampling.digits import digit_keys, draw_digits, fold_batch_norm
+from sampling.digits import digit_keys, draw_digits
 
 HERE = Path(__file__).resolve().parent.parent
 STEPS = (5, 8, 10, 12, 15, 20, 30, 50)
@@ -77,7 +77,7 @@ def sampler_of(row: Row) -> Any:
 def load_network(config: Config, device: torch.device) -> ContextUnet:
     network = ContextUnet()
     load_weights(network, config.weights)
-    return fold_batch_norm(network.eval()).to(device=device, memory_format=torch.channels_last)
+    return network.eval().to(device=device, memory_format=torch.channels_last)
 
 
 def tradeoff(config: Config, device: torch.device) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from common.device import generator
 from common.images import make_grid, to_uint8
@@ -57,17 +56,6 @@ def draw_digits(
         if progress:
             progress(count)
     return torch.cat(images)
-
-
-def fold_batch_norm(network: nn.Module) -> nn.Module:
-    """Merge every BatchNorm that follows a convolution into it, in place; exact in eval mode, and faster."""
-    for module in network.modules():
-        if isinstance(module, nn.Sequential):
-            for i in range(1, len(module)):
-                if isinstance(module[i], nn.BatchNorm2d) and isinstance(module[i - 1], nn.Conv2d):
-                    module[i - 1] = fuse_conv_bn_eval(module[i - 1], module[i])
-                    module[i] = nn.Identity()
-    return network
 
 
 def digit_keys(per_class: int) -> list[tuple[int, int]]:
