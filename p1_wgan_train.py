@@ -26,7 +26,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from common.config import UserError, option, parse_config, run_script
+from common.config import option, parse_config, run_script
 from data.augment import POLICIES, diff_augment, flip
 from data.faces import Faces
 from evaluation.watching import check_scores, held_out_scores, overfitting
@@ -115,11 +115,9 @@ def optimizers(
 
 def main() -> None:
     config = parse_config(Config, __doc__, presets={"original": ORIGINAL})
-    if config.score_every and not config.held_out:
-        raise UserError("--score-every needs faces to compare with, give --held-out too")
+    check_scores(config.held_out, config.score_every)
     run = Run(config)
     faces = Faces(config.data, config.held_out, run.device)
-    check_scores(config.held_out, config.score_every, run.device)
 
     clipped = config.recipe == "original"
     G = run.network(Generator().apply(initialize_weights))

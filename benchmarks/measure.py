@@ -103,7 +103,8 @@ def seconds_to_load(config: Config) -> float:
 
 
 def fid(config: Config) -> float:
-    from evaluation.metrics import distances, read_faces  # needs the packages for scores
+    from evaluation.distances import distances
+    from evaluation.faces import read_faces  # needs the packages for scores
 
     images, _ = read_faces(list_images(config.folder))
     return distances(images, list_images(config.real), device=pick_device("auto"))["fid"]

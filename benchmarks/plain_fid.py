@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from benchmarks.plain import DEVICE, loader
 from common.config import option, parse_config, run_script
 from data.reading import list_images
-from evaluation.metrics import Network, inception_network
+from evaluation.inception import Network, inception_network
 
 
 @dataclass(frozen=True)

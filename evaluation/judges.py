@@ -3,16 +3,17 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from common.checkpoint import load_state_dict_file, load_weights
-from common.config import UserError
-from data.reading import NUM_CLASSES, chunks, decode_images, load_digits, read_labels, to_unit_range
-from evaluation.metrics import distances, sample_of
+from data.reading import NUM_CLASSES, cached, chunks, fingerprint, load_digits, to_unit_range
+from evaluation.distances import density_coverage_recall, fid_and_kid, shuffled
+from evaluation.inception import features, inception_file
 from models.classifier import Classifier, Judge
 
-REFERENCE_DIGITS = 2000  # val images that generated digits are compared with
+REFERENCE_DIGITS = 2000  # real images that generated digits are compared with
 JUDGE = Path(__file__).resolve().parent.parent / "checkpoints" / "p2_judge.safetensors"
 
 
@@ -33,23 +34,21 @@ def classify(classifier: nn.Module, images: Tensor, device: torch.device) -> Ten
     return torch.cat(parts).cpu()
 
 
-def pairwise_distance(points: Tensor, labels: Tensor) -> list[float]:
-    """The mean Euclidean distance of two points (n, d) of one class, for each of the ten labels (n,): its diversity."""
-    return [torch.pdist(points[labels == digit].float()).mean().item() for digit in range(NUM_CLASSES)]
-
-
-def relative_diversity(class_diversity: dict[str, list[float]]) -> float:
-    """The `pairwise_distance` of "generated" digits as a share of that of "real" ones, the mean of the classes."""
-    pairs = zip(class_diversity["generated"], class_diversity["real"], strict=True)
-    return sum(generated / real for generated, real in pairs) / NUM_CLASSES
+@torch.no_grad()
+def judge_features(images: Tensor, device: torch.device) -> np.ndarray:
+    """Our judge's features (n, 128) of uint8 digits (n, 3, 28, 28)."""
+    judge = load_judge(None, device)
+    parts = [judge.features(to_unit_range(images[part].to(device))).cpu() for part in chunks(len(images), 500)]
+    return torch.cat(parts).numpy()
 
 
 def nearest_distance(images: Tensor, others: Tensor) -> Tensor:
     """For uint8 images (n, 3, h, w) the root mean squared difference, in grey levels, to the nearest of `others`."""
-    ours, theirs = images.flatten(1).float(), others.flatten(1).float()
+    ours = images.flatten(1).float()
     nearest = torch.full((len(ours),), float("inf"))
-    for part in chunks(len(theirs), 5000):
-        squared = ours.square().sum(1)[:, None] + theirs[part].square().sum(1) - 2 * ours @ theirs[part].T
+    for part in chunks(len(others), 5000):
+        theirs = others[part].flatten(1).float()
+        squared = ours.square().sum(1)[:, None] + theirs.square().sum(1) - 2 * ours @ theirs.T
         nearest = torch.minimum(nearest, squared.min(1).values)
     return (nearest.clamp(min=0) / ours.shape[1]).sqrt()
 
@@ -61,36 +60,62 @@ def class_accuracies(predicted: Tensor, labels: Tensor) -> tuple[float, list[flo
     return right.mean().item(), [right[which].mean().item() if which.any() else None for which in chosen]
 
 
-@torch.no_grad()
+def real_digits(domain: Path, split: str, count: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """REFERENCE_DIGITS images and labels of a split, `count` training images for the floor, and all training images.
+
+    They are always the same ones.  Of the "train" split (at most half of it) the reference is neither in the floor
+    nor among the training images that come last.
+    """
+    train, labels = load_digits(domain, "train")
+    order = shuffled(len(train))
+    if split == "train":
+        order, chosen = order.tensor_split([-min(REFERENCE_DIGITS, len(order) // 2)])
+        reference = train
+    else:
+        reference, labels = load_digits(domain, split)
+        chosen = shuffled(len(reference))[:REFERENCE_DIGITS]
+    chosen, floor, order = (some.sort().values for some in (chosen, order[:count], order))
+    return reference[chosen], labels[chosen], train[floor], train[order]
+
+
 def digit_quality(
     digits: Tensor,
-    labels: Tensor,
     domain: Path,
     classifiers: dict[str, nn.Module],
     inception: str,
     device: torch.device,
+    split: str = "val",
 ) -> dict[str, Any]:
-    """How near generated uint8 digits (n, 3, 28, 28) are to the val images of `domain`, how diverse, how new.
+    """How near generated uint8 digits (n, 3, 28, 28) are to real images of `domain`, how diverse, how new.
 
-    FID and KID against REFERENCE_DIGITS val images, their floor from training images; for each class the mean
-    distance of two digits in our judge's feature space, and of two real ones; the median distance to the
-    nearest training image, which is far below that of real val images if training images are copied; and the
-    accuracy of the classifiers on the real val images, for comparison.
+    FID, KID, density, coverage and recall against REFERENCE_DIGITS images of a split, their floor from as many
+    training images; the median distance to the nearest training image, which is far below that of other real images
+    if training images are copied; and the classifiers' accuracies on the reference.
+
+    Density, coverage and recall are of our judge's features, in which they hold on known cases (tests/test_judges.py):
+    other real digits read as the theory says, copies lose coverage and recall, classes that are left out lose recall,
+    noise loses density.  Guidance lowers recall: it trades variety for certainty.
     """
-    named = {split: read_labels(domain / f"{split}.csv") for split in ("train", "val")}
-    files = {split: [domain / "data" / name for name in names] for split, names in named.items()}
-    reference = sample_of(files["val"], REFERENCE_DIGITS)
-    scores = distances(digits, reference, sample_of(files["train"], len(digits)), inception, device)
-    judge, train = load_judge(None, device), load_digits(domain, "train")[0]
-    real, real_labels = decode_images(reference, 28), torch.tensor([named["val"][path.name] for path in reference])
-    for classes, of in ((labels, "generated"), (real_labels, "real")):
-        if classes.bincount(minlength=NUM_CLASSES).min() < 2:
-            raise UserError(f"diversity needs at least two {of} images of every class")
-    scores["class_diversity"], scores["nearest_training_image"] = {}, {}
-    for name, images, classes in (("generated", digits, labels), ("real", real, real_labels)):
-        parts = [judge.features(to_unit_range(images[part].to(device))).cpu() for part in chunks(len(images), 500)]
-        scores["class_diversity"][name] = pairwise_distance(torch.cat(parts), classes)
-        scores["nearest_training_image"][name] = nearest_distance(images, train).median().item()
-    predicted = {name: classify(classifier, real, device) for name, classifier in classifiers.items()}
-    scores["real_accuracy"] = {name: class_accuracies(found, real_labels)[0] for name, found in predicted.items()}
-    return scores
+    reference, labels, floor, train = real_digits(domain, split, len(digits))
+    real, real_of_judge = features(reference, inception, device), judge_features(reference, device)
+
+    def scores(some: Tensor) -> dict[str, float]:
+        far = fid_and_kid(features(some, inception, device), real)
+        return far | density_coverage_recall(judge_features(some, device), real_of_judge)
+
+    def nearest(some: Tensor) -> float:
+        key = f"nearest 1 {fingerprint(some)} {fingerprint(train)}"
+        return float(np.median(cached([], key, lambda: nearest_distance(some, train).numpy())))
+
+    return {
+        "reference_images": len(reference),
+        "split": split,
+        **scores(digits),
+        "floor": {"images": len(floor), **scores(floor)},
+        "nearest_training_image": {"generated": nearest(digits), "real": nearest(reference)},
+        "real_accuracy": {
+            name: class_accuracies(classify(network, reference, device), labels)[0]
+            for name, network in classifiers.items()
+        },
+        "inception_sha256": inception_file(inception)[1],
+    }

@@ -6,22 +6,29 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from common.config import UserError
 from data.faces import Faces
-from evaluation.metrics import distances, inception_network
+from evaluation.distances import distances
+from evaluation.inception import inception_file
 from models.dcgan import judge
 from sampling.faces import latents, sample_images, with_fresh_batch_norm
 
 
-def check_scores(held_out: int, score_every: int, device: torch.device) -> None:
-    """Raise UserError before the first step if a training could not be scored later."""
-    if score_every:
-        inception_network("auto", device)
+def check_scores(held_out: int, score_every: int) -> None:
+    """Raise UserError before the first step for what would keep a training from being scored later."""
+    if not score_every:
+        return
+    if held_out < 2:
+        raise UserError(
+            f"--score-every compares samples with held-out faces, give --held-out 2 or more, not {held_out}"
+        )
+    inception_file("auto")
 
 
 def held_out_scores(network: nn.Module, count: int, held_out: list[Path]) -> dict[str, float]:
     """FID and KID of `count` samples of an averaged generator against held-out image files."""
-    device = next(network.parameters()).device
-    scores = distances(sample_images(with_fresh_batch_norm(network), latents(count)), held_out, device=device)
+    device, samples = next(network.parameters()).device, sample_images(with_fresh_batch_norm(network), latents(count))
+    scores = distances(samples, held_out, device=device, keep=False)
     return {name: scores[name] for name in ("fid", "kid_x1000")}
 
 

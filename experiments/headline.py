@@ -24,7 +24,7 @@ from common.config import UserError, option, parse_config, run_script
 from common.download import sha256
 from common.images import make_grid, save_image
 from data.reading import decode_images, list_images, load_folder, read_labels
-from evaluation.metrics import face_counts
+from evaluation.faces import face_counts
 from experiments.runs import METHODS, RESULTS, ROOT, percent, read_results, table, write_results
 from models.dann import DANN
 from models.dcgan import Generator

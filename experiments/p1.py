@@ -33,7 +33,8 @@ from common.checkpoint import load_weights
 from common.config import UserError, option, parse_config, run_script, to_json
 from common.images import make_grid, save_gif, save_image
 from data.reading import decode_image, list_images, load_folder, to_unit_range
-from evaluation.metrics import distances, face_counts, sample_of
+from evaluation.distances import distances, sample_of
+from evaluation.faces import face_counts
 from experiments.headline import GRADED
 from experiments.runs import (
     METHODS,

@@ -23,7 +23,7 @@ from common.checkpoint import load_weights
 from common.config import option, parse_config, run_script
 from common.device import autocast, pick_device
 from common.images import make_grid, save_gif, save_image, to_uint8
-from evaluation.judges import class_accuracies, classify, digit_quality, load_judge, relative_diversity
+from evaluation.judges import class_accuracies, classify, digit_quality, load_judge
 from experiments.runs import RESULTS, read_results, table, write_results
 from models.ddpm import ContextUnet
 from models.diffusion import TIMESTEPS, alpha_bar_schedule, ancestral, final
@@ -102,14 +102,14 @@ def tradeoff(config: Config, device: torch.device) -> dict[str, Any]:
         with autocast(device, config.precision):
             digits = draw_digits(network, keys, row[3], row[4], sampler_of(row))
         seconds = time.perf_counter() - start
-        scores = digit_quality(digits, labels, config.data, judges, "auto", device)
+        scores = digit_quality(digits, config.data, judges, "auto", device)
         result = {
             "row": row,
             **{name: class_accuracies(classify(judge, digits, device), labels)[0] for name, judge in judges.items()},
             "fid": scores["fid"],
             "fid_floor": scores["floor"]["fid"],
             "kid_x1000": scores["kid_x1000"],
-            "diversity": relative_diversity(scores["class_diversity"]),
+            **{name: scores[name] for name in ("density", "coverage", "recall")},
             "nearest_training_image": scores["nearest_training_image"],
             "seconds_per_1000": 1000 * seconds / len(keys),
         }
@@ -133,7 +133,7 @@ def show(content: dict[str, Any]) -> str:
         "FID",
         "floor",
         "KID x 1000",
-        "diversity",
+        "recall",
         "s",
     ]
     rows = []
@@ -142,7 +142,7 @@ def show(content: dict[str, Any]) -> str:
         accuracies = [f"{100 * result[name]:.1f}" if name in result else "-" for name in ("course", "judge")]
         row = [f"{sampler} {spacing}", str(steps), f"{scale:g}", f"{interval[0]:g}-{interval[1]:g}", *accuracies]
         row += [f"{result[name]:.1f}" for name in ("fid", "fid_floor", "kid_x1000")]
-        rows.append([*row, f"{result['diversity']:.2f}", f"{result['seconds_per_1000']:.0f}"])
+        rows.append([*row, f"{result.get('recall', float('nan')):.2f}", f"{result['seconds_per_1000']:.0f}"])
     return table(header, rows)
 
 

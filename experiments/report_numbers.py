@@ -5,6 +5,8 @@ Whatever is missing is a UserError that names it and the command that makes it.
 
 import dataclasses
 import itertools
+import operator
+import statistics
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +19,8 @@ import p2_ddpm_train
 import p3_dann_train
 from common.config import UserError
 from common.download import sha256
-from evaluation.judges import relative_diversity
-from evaluation.metrics import FACE_SIZE, FEATURES
+from evaluation.faces import FACE_SIZE
+from evaluation.inception import FEATURES
 from experiments import headline, p1, p2, p3
 from experiments.headline import CITED
 from experiments.runs import METHODS, ROOT, mean_and_spread, percent, read_results
@@ -336,7 +338,7 @@ def digit_numbers(results: dict[str, Any]) -> dict[str, Any]:
         "fid": f"{judge['fid']:.1f}",
         "floor": f"{judge['floor']['fid']:.1f}",
         "kid": f"{judge['kid_x1000']:.1f}",
-        "diversity": f"{100 * relative_diversity(judge['class_diversity']):.0f}",
+        "diversity": f"{100 * statistics.mean(map(operator.truediv, *judge['class_diversity'].values())):.0f}",
         "nearest": f"{nearest['generated']:.1f}",
         "nearest_real": f"{nearest['real']:.1f}",
         "confused": {"digit": str(digit), "taken": str(taken), "count": str(count)},

@@ -9,8 +9,10 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 from torch.nn import functional as F
 
@@ -156,6 +158,17 @@ def run_with_torchvision() -> Callable[..., subprocess.CompletedProcess[str]]:
         return subprocess.run(command, check=False, capture_output=True, text=True, timeout=300, env=environment)
 
     return run
+
+
+def random_images(folder: Path, count: int, size: int = 64, seed: int = 0, name: str = "{:04d}.png") -> list[Path]:
+    """Smooth random colour images, as files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    random = np.random.default_rng(seed)
+    paths = [folder / name.format(index) for index in range(count)]
+    for path in paths:
+        coarse = Image.fromarray(random.integers(0, 256, (5, 5, 3), dtype=np.uint8))
+        coarse.resize((size, size), Image.Resampling.BICUBIC).save(path)
+    return paths
 
 
 @pytest.fixture(scope="session")

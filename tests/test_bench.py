@@ -21,7 +21,7 @@ from benchmarks.plain_fid import frechet_distance as plain_frechet_distance
 from common import small_maps
 from common.checkpoint import load_weights
 from common.config import UserError, parse_config
-from evaluation.metrics import frechet_distance
+from evaluation.distances import frechet_distance
 from models.ddpm import ContextUnet
 from models.diffusion import guided_denoiser
 

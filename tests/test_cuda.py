@@ -27,7 +27,7 @@ import p3_inference
 import sampling.digits
 import sampling.faces
 import training.run
-from evaluation.metrics import inception_features
+from evaluation.inception import inception_features
 
 ROOT = Path(__file__).resolve().parent.parent
 CUDA = torch.device("cuda", 0)

@@ -1,0 +1,121 @@
+"""FID, KID, density, coverage and recall against closed forms and brute force."""
+
+import numpy as np
+import pytest
+from scipy import linalg
+
+from common.config import UserError
+from evaluation import distances
+from evaluation.distances import density_coverage_recall, frechet_distance, kernel_distance
+
+
+def with_diagonal_covariance(variances: list[float], mean: list[float], count: int = 16) -> np.ndarray:
+    """Features (count, d) with exactly this mean and sample covariance: columns of a Hadamard matrix."""
+    columns = linalg.hadamard(count)[:, 1 : 1 + len(variances)] * np.sqrt((count - 1) / count)
+    return columns * np.sqrt(variances) + np.array(mean)
+
+
+@pytest.mark.parametrize("counts", [(16, 16), (16, 32), (64, 8)])
+def test_fid_of_gaussians(counts):
+    """|mu|^2 + sum (sqrt a - sqrt b)^2 for diagonal covariances."""
+    a, b, shift = [1.0, 4.0, 0.25, 0.0], [9.0, 1.0, 0.25, 2.0], [3.0, 0.0, -1.0, 0.5]
+    first = with_diagonal_covariance(a, shift, counts[0])
+    second = with_diagonal_covariance(b, [0.0] * 4, counts[1])
+    expected = np.square(shift).sum() + np.square(np.sqrt(a) - np.sqrt(b)).sum()
+    assert frechet_distance(first, second) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize(("n", "m", "d"), [(100, 80, 12), (13, 100, 12), (9, 7, 12), (2, 40, 5)])
+def test_fid_equals_the_matrix_square_root(n, m, d):
+    random = np.random.default_rng(n)
+    first, second = random.normal(size=(n, d)) @ random.normal(size=(d, d)), random.normal(1, 2, (m, d))
+    covariances = [np.cov(features, rowvar=False) for features in (first, second)]
+    # The eigenvalues of a product of two covariances are real and not negative.
+    eigenvalues = linalg.eigvals(covariances[0] @ covariances[1]).real.clip(0)
+    expected = np.square(first.mean(0) - second.mean(0)).sum() + sum(map(np.trace, covariances))
+    expected -= 2 * np.sqrt(eigenvalues).sum()
+    assert frechet_distance(first, second) == pytest.approx(expected, rel=1e-6)
+    if min(n, m) > d:
+        root = linalg.sqrtm(covariances[0] @ covariances[1])
+        expected += 2 * np.sqrt(eigenvalues).sum() - 2 * np.trace(root).real
+        assert frechet_distance(first, second) == pytest.approx(expected, rel=1e-9)
+
+
+def test_fid_of_the_same_features_is_zero():
+    features = np.random.default_rng(0).normal(size=(30, 50))
+    assert frechet_distance(features, features[::-1]) == pytest.approx(0, abs=1e-10)
+
+
+def test_kid_equals_brute_force(monkeypatch):
+    random = np.random.default_rng(0)
+    x, y = random.normal(size=(13, 6)), random.normal(0.5, 1, (9, 6))
+
+    def kernel(a: np.ndarray, b: np.ndarray) -> float:
+        return (a @ b / 6 + 1) ** 3
+
+    within = [
+        sum(kernel(z[i], z[j]) for i in range(len(z)) for j in range(len(z)) if i != j) / (len(z) * (len(z) - 1))
+        for z in (x, y)
+    ]
+    between = sum(kernel(a, b) for a in x for b in y) / (len(x) * len(y))
+    expected = sum(within) - 2 * between
+    assert kernel_distance(x, y) == pytest.approx(expected, rel=1e-12)
+    monkeypatch.setattr(distances, "chunks", lambda count, size: (slice(i, i + 4) for i in range(0, count, 4)))
+    assert kernel_distance(x, y) == pytest.approx(expected, rel=1e-12)
+
+
+def test_kid_of_one_distribution_is_about_zero():
+    """Unbiased: over many draws the mean is 0 within its standard error; another mean is far from it."""
+    random = np.random.default_rng(0)
+    values = [kernel_distance(random.normal(size=(20, 8)), random.normal(size=(30, 8))) for _ in range(400)]
+    error = np.std(values) / np.sqrt(len(values))
+    assert abs(np.mean(values)) < 3 * error and min(values) < 0
+    assert kernel_distance(random.normal(size=(20, 8)), random.normal(1, 1, (30, 8))) > 50 * error
+
+
+@pytest.mark.parametrize("score", [frechet_distance, kernel_distance])
+def test_one_image_has_no_covariance(score):
+    with pytest.raises(UserError, match="at least two"):
+        score(np.zeros((1, 4)), np.zeros((5, 4)))
+
+
+def test_density_coverage_and_recall_on_a_line():
+    """Worked out by hand, balls to the nearest neighbour: real 0, 1, 3, 7 reach 1, 1, 2 and 4."""
+    real = np.array([[0.0], [1], [3], [7]])
+    found = density_coverage_recall(np.array([[0.5], [0.7], [20]]), real, nearest=1)
+    # 0.5 and 0.7 lie in the balls of 0 and 1, 20 in none.  Those of 0.5 and 0.7 reach 0.2, that of 20 reaches 19.3.
+    assert found == pytest.approx({"density": 4 / 3, "coverage": 2 / 4, "recall": 3 / 4})
+    assert density_coverage_recall(real, real, nearest=1) == {"density": 1, "coverage": 1, "recall": 1}
+
+
+def test_density_and_coverage_of_one_distribution():
+    """Their means do not depend on the distribution: density 1, coverage as Naeem et al. (2020) derive it."""
+    random, n, m, k = np.random.default_rng(0), 30, 60, 5
+    found = [density_coverage_recall(random.normal(size=(n, 3)), random.normal(size=(m, 3))) for _ in range(300)]
+    expected = 1 - np.prod([(m - i) / (n + m - i) for i in range(1, k + 1)])
+    for name, mean in (("density", 1), ("coverage", expected)):
+        values = [one[name] for one in found]
+        assert abs(np.mean(values) - mean) < 4 * np.std(values) / len(values) ** 0.5, name
+
+
+def test_recall_sees_what_is_missing_and_density_what_is_wrong():
+    random = np.random.default_rng(0)
+    centres = 50 * np.eye(10)
+
+    def clusters(classes: range, count: int) -> np.ndarray:
+        return np.concatenate([random.normal(centres[c], 1, (count, 10)) for c in classes])
+
+    real = clusters(range(10), 100)
+    whole, half = (density_coverage_recall(clusters(range(n), 100), real) for n in (10, 5))
+    wrong = density_coverage_recall(np.concatenate([clusters(range(10), 50), clusters(range(10), 50) + 25]), real)
+    assert (
+        half["density"] == pytest.approx(whole["density"], abs=0.1) and half["recall"] < 0.55 * whole["recall"] + 0.02
+    )
+    assert wrong["density"] < 0.6 * whole["density"]
+    copies = density_coverage_recall(np.repeat(clusters(range(10), 10), 10, 0), real)
+    assert copies["recall"] == 0 and copies["coverage"] < 0.5 * whole["coverage"]
+
+
+def test_too_few_for_neighbours():
+    with pytest.raises(UserError, match="more than 5 images"):
+        density_coverage_recall(np.zeros((5, 2)), np.zeros((9, 2)))

@@ -1,0 +1,221 @@
+"""evaluate.py as it is called, and its errors."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import random_images
+from PIL import Image
+
+import evaluate
+from data.reading import decode_images, list_images, read_labels
+from evaluation import inception
+from evaluation.faces import contrast
+from models.classifier import Classifier
+from sampling.faces import hold_out
+
+
+@pytest.fixture
+def refused(inside):
+    """A function that runs evaluate.py within this process and returns the one sentence that refuses its arguments."""
+
+    def run(*arguments: object) -> str:
+        code, output, errors = inside("evaluate.py", *arguments)
+        errors = [line for line in errors.splitlines() if not line.startswith("warning: ")]
+        assert (code, output, len(errors)) == (2, "", 1), errors
+        assert errors[0].startswith("evaluate.py") and ": error: " in errors[0]
+        return errors[0]
+
+    return run
+
+
+@pytest.fixture
+def scored(inside):
+    """A function that runs evaluate.py --json within this process and returns its result and its warnings."""
+
+    def run(*arguments: object) -> tuple[dict, str]:
+        code, output, errors = inside("evaluate.py", *arguments, "--json")
+        assert code == 0, errors
+        return json.loads(output), errors
+
+    return run
+
+
+@pytest.fixture
+def shown(monkeypatch, tmp_path) -> list[int]:
+    """A small network in place of Inception, features not yet in any cache; how many images it was shown at once."""
+    seen: list[int] = []
+
+    def network(images: torch.Tensor) -> torch.Tensor:
+        seen.append(len(images))
+        return torch.nn.functional.adaptive_avg_pool2d(images, 32)[:, :2].flatten(1)
+
+    monkeypatch.setattr(inception, "inception_file", lambda weights: (Path(weights), f"of {tmp_path}"))
+    monkeypatch.setattr(inception, "inception_network", lambda weights, device: (network, f"of {tmp_path}"))
+    monkeypatch.setattr(evaluate, "face_counts", lambda images: [0] * len(images))
+    return seen
+
+
+def save_classifier(path: Path) -> Classifier:
+    """A random classifier in the course's format."""
+    torch.manual_seed(0)
+    classifier = Classifier().eval()
+    for parameter in classifier.parameters():
+        parameter.data.mul_(3 if parameter.dim() > 1 else 0)  # so that images and not biases decide
+    torch.save({"state_dict": classifier.state_dict(), "optimizer": {"state": {}}}, path)
+    return classifier
+
+
+def test_digits_command(scored, tmp_path):
+    classifier = save_classifier(tmp_path / "c.pth")
+    paths = random_images(tmp_path / "out", 30, size=28, name="{:03d}.png")
+    pixels = np.stack([np.asarray(Image.open(path)) for path in paths]).transpose(0, 3, 1, 2)
+    predicted = classifier((torch.tensor(pixels).float() / 255 - 0.5) / 0.5).argmax(1).tolist()
+    assert len(set(predicted)) > 1
+    labels = [label if index % 3 == 0 else (label + 1) % 10 for index, label in enumerate(predicted)]
+    for path, label in zip(paths, labels, strict=True):  # every third is right
+        path.rename(path.with_name(f"{label}_{path.name}"))
+    values, _ = scored("digits", tmp_path / "out", "--classifier", tmp_path / "c.pth", "--classifier", "judge")
+    assert list(values["classifiers"]) == [str(tmp_path / "c.pth"), "judge"]
+    assert values["classifiers"]["judge"]["accuracy"] != values["accuracy"]
+    assert (values["images"], values["accuracy"]) == (30, pytest.approx(1 / 3))
+    assert values["class_images"] == [labels.count(digit) for digit in range(10)]
+    for digit, share in enumerate(values["class_accuracy"]):
+        right = sum(label == digit == found for label, found in zip(labels, predicted, strict=True))
+        assert share == (pytest.approx(right / labels.count(digit)) if digit in labels else None)
+        assert values["confusion"][digit][digit] == right
+    assert [sum(row) for row in values["confusion"]] == values["class_images"]
+    assert [sum(column) for column in zip(*values["confusion"], strict=True)] == [predicted.count(i) for i in range(10)]
+
+
+def test_digits_errors(tmp_path, refused):
+    save_classifier(tmp_path / "c.pth")
+    folder = tmp_path / "out"
+    call = ["digits", folder, "--classifier", tmp_path / "c.pth"]
+    assert "out is missing" in refused(*call)
+    folder.mkdir()
+    assert "holds no image" in refused(*call)
+    random_images(folder, 2, size=28, name="{}_1.png")
+    assert "none.pth is missing" in refused("digits", folder, "--classifier", tmp_path / "none.pth")
+    torch.save({"state_dict": torch.nn.Linear(2, 2).state_dict()}, tmp_path / "other.pth")
+    assert "another network" in refused("digits", folder, "--classifier", tmp_path / "other.pth")
+    random_images(folder, 1, size=28, name="grid.png")
+    assert "grid.png does not begin with its label" in refused(*call)
+    (folder / "grid.png").rename(folder / "٣_1.png")  # a digit, not an ASCII one
+    assert "٣_1.png does not begin with its label" in refused(*call)
+    (folder / "٣_1.png").unlink()
+    random_images(folder, 1, size=32, name="3_1.png")
+    assert "3_1.png is 32x32, expected 28x28" in refused(*call)
+    (folder / "3_1.png").write_bytes(b"")
+    assert "3_1.png is empty" in refused(*call)
+
+
+def test_labels_command(tmp_path, inside, refused):
+    truth, predicted = tmp_path / "truth.csv", tmp_path / "predicted.csv"
+    truth.write_text("image_name,label\na.png,0\nb.png,1\nc.png,1\nd.png,7\n")
+    predicted.write_bytes(b"image_name,label\r\nd.png,7\r\nc.png,2\r\nb.png,1\r\na.png,0\r\n")
+    values = json.loads(inside("evaluate.py", "labels", predicted, truth, "--json")[1])
+    assert (values["images"], values["accuracy"]) == (4, 0.75)
+    assert values["class_accuracy"] == [1, 0.5, *[None] * 5, 1, None, None]
+    assert values["confusion"][1] == [0, 1, 1, *[0] * 7]  # of two ones, c.png was called a two
+    assert "4 images" in inside("evaluate.py", "labels", predicted, truth)[1]
+
+    predicted.write_text("image_name,label\na.png,0\nc.png,1\n")
+    assert "predicted.csv lacks b.png and 1 more of" in refused("labels", predicted, truth)
+    surplus = json.loads(inside("evaluate.py", "labels", truth, predicted, "--json")[1])
+    assert surplus["images"] == surplus["not_scored"] == 2
+    predicted.write_text("name,label\na.png,0\n")
+    assert "predicted.csv lacks the header" in refused("labels", predicted, truth)
+    assert "none.csv cannot be read" in refused("labels", predicted.with_name("none.csv"), truth)
+
+
+def test_sheet_command(tmp_path, inside, refused):
+    random_images(tmp_path / "a", 5, size=12)
+    code, output, _ = inside("evaluate.py", "sheet", tmp_path / "a", tmp_path / "new" / "sheet.png", "--columns", 3)
+    assert code == 0 and "5 images" in output
+    with Image.open(tmp_path / "new" / "sheet.png") as sheet, Image.open(tmp_path / "a" / "0004.png") as image:
+        assert sheet.size == (3 * 12 + 2 * 2, 2 * 12 + 2)
+        assert sheet.crop((14, 14, 26, 26)).tobytes() == image.tobytes()
+    assert "--columns" in refused("sheet", tmp_path / "a", tmp_path / "sheet.png", "--columns", 0)
+
+
+def test_digits_beside_real_ones(builtin, scored, shown, tmp_path):
+    """Generated digits that are val's own, and the table."""
+    mnistm = builtin / "digits" / "mnistm"
+    (tmp_path / "out").mkdir()
+    for name, label in read_labels(mnistm / "val.csv").items():
+        (tmp_path / "out" / f"{label}_{name}").write_bytes((mnistm / "data" / name).read_bytes())
+    values, _ = scored("digits", tmp_path / "out", "--reference", mnistm)
+    count = values["images"]
+    assert list(values["classifiers"]) == ["judge"] and values["real_accuracy"] == {"judge": values["accuracy"]}
+    assert (values["reference_images"], values["split"], values["floor"]["images"]) == (count, "val", count)
+    assert values["fid"] == pytest.approx(0, abs=1e-6) and values["floor"]["fid"] > 0
+    assert values["density"] == values["coverage"] == values["recall"] == 1
+    assert values["nearest_training_image"]["generated"] == values["nearest_training_image"]["real"] > 0
+    assert shown == [count] * 3
+    other, _ = scored("digits", tmp_path / "out", "--reference", mnistm, "--split", "train")
+    assert other["fid"] > 0 and other["accuracy"] == values["accuracy"]
+
+
+def test_faces_command(scored, shown, tmp_path):
+    """Foreign things in the folder are warned of, an unreadable image is reported, features are computed once."""
+    folder = tmp_path / "out é x"
+    random_images(folder, 3, seed=1)
+    random_images(folder / "sub", 1)
+    (folder / "0003.png").write_bytes(b"")
+    random_images(folder, 1, seed=7, name=".hidden.png")
+    (folder / ".DS_Store").touch()
+    random_images(tmp_path / "reference", 3, seed=2)
+    random_images(tmp_path / "floor", 2, seed=3)
+    arguments = ["faces", folder, "--reference", tmp_path / "reference", "--floor", tmp_path / "floor"]
+    values, errors = scored(*arguments)
+    assert (values["images"], values["reference_images"], values["unreadable"]) == (4, 3, 1)
+    assert values["faces_found"] == {"none": 4, "one": 0, "several": 0} and values["face_rate"] == 0
+    assert values["fid"] > 0 and values["floor"]["images"] == 2 and values["floor"]["fid"] > 0
+    reference = decode_images(list_images(tmp_path / "reference"), 64)
+    assert values["contrast"]["real"] == pytest.approx(contrast(reference)) != values["contrast"]["generated"]
+    for name in (".DS_Store", "sub/", ".hidden.png", "0003.png is empty", "the floor is of 2 images"):
+        assert name in errors
+    assert sorted(shown) == [2, 3, 4]
+    assert scored(*arguments)[0] == values and len(shown) == 3
+
+
+def test_held_out_faces(scored, shown, tmp_path):
+    """The reference are the faces that a training with --held-out leaves out, the floor is of the others."""
+    paths = random_images(tmp_path / "train", 7, seed=2)
+    random_images(tmp_path / "out", 3, seed=1)
+    kept = [paths[index] for index in hold_out(7, 2)[1]]
+    values, _ = scored("faces", tmp_path / "out", "--reference", tmp_path / "train", "--held-out", 2)
+    assert values["reference_images"] == 2 and values["floor"]["images"] == 3
+    for path in paths:
+        if path not in kept:
+            path.unlink()
+    same, _ = scored("faces", tmp_path / "out", "--reference", tmp_path / "train")
+    assert same["fid"] == values["fid"] and same["floor"] is None
+
+
+def test_faces_errors(tmp_path, refused):
+    random_images(tmp_path / "a", 2)
+    random_images(tmp_path / "b", 2)
+    pair = ["faces", tmp_path / "a", "--reference", tmp_path / "b"]
+    assert "--reference" in refused("faces", tmp_path / "a")
+    assert "COMMAND" in refused() and "--refer" in refused("faces", tmp_path / "a", "--refer", tmp_path / "b")
+    assert "none is missing" in refused("faces", tmp_path / "none", "--reference", tmp_path / "b")
+    assert "none is missing" in refused("faces", tmp_path / "a", "--reference", tmp_path / "none")
+    assert "none is missing" in refused(*pair, "--floor", tmp_path / "none")
+    assert "same folder" in refused(*pair, "--floor", tmp_path / "b")
+    assert "warp" in refused(*pair, "--device", "warp")
+    for path in (tmp_path / "a").iterdir():
+        path.write_bytes(b"")
+    assert "none of 2 images can be read" in refused(*pair)
+
+
+def test_missing_weights_are_one_sentence(call, tmp_path):
+    """As a process of its own: exit code 2, one sentence, no traceback."""
+    arguments = ["faces", tmp_path / "a", "--reference", tmp_path / "a", "--inception", tmp_path / "none.pt", "--json"]
+    random_images(tmp_path / "a", 2)
+    result = call("evaluate.py", *arguments)
+    assert (result.returncode, result.stdout) == (2, "") and "Traceback" not in result.stderr
+    assert result.stderr.splitlines()[-1].endswith("none.pt is missing")

@@ -1,0 +1,101 @@
+"""A folder of faces: which files are scored, and in which of them dlib finds a face."""
+
+import importlib.util
+import sys
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import random_images
+from PIL import Image
+
+from common.config import UserError
+from evaluation.faces import contrast, face_counts, read_faces, scored_images
+
+FACES = Path(__file__).resolve().parent.parent / "hw2_data" / "face" / "val"
+
+needs_dlib = pytest.mark.skipif(importlib.util.find_spec("dlib") is None, reason="dlib-bin is not installed")
+
+
+def test_face_counts_follow_the_homework_rule(monkeypatch):
+    """The frontal detector, upsampling once, on RGB uint8 arrays; one image with k faces counts k."""
+    found = iter([0, 1, 2, 1])
+
+    def detector(picture: np.ndarray, upsample: int) -> list[int]:
+        assert picture.shape == (64, 48, 3) and picture.dtype == np.uint8 and upsample == 1
+        assert picture[..., 2].min() == 9 and picture[..., 0].max() == 0
+        return list(range(next(found)))
+
+    fake = types.SimpleNamespace(get_frontal_face_detector=lambda: detector)
+    monkeypatch.setitem(sys.modules, "dlib", fake)
+    images = torch.zeros(4, 3, 64, 48, dtype=torch.uint8)
+    images[:, 2] = 9
+    assert face_counts(images) == [0, 1, 2, 1]
+
+    def complains(picture: np.ndarray, upsample: int) -> list[int]:
+        raise RuntimeError("Unsupported image type, must be 8bit gray or RGB image.")
+
+    monkeypatch.setattr(fake, "get_frontal_face_detector", lambda: complains)
+    with pytest.raises(RuntimeError, match="Unsupported image type"):  # never a score over the images that are left
+        face_counts(images)
+    monkeypatch.setitem(sys.modules, "dlib", None)
+    with pytest.raises(UserError, match="pip install dlib-bin"):
+        face_counts(images)
+
+
+@needs_dlib
+@pytest.mark.skipif(not FACES.is_dir(), reason="needs hw2_data")
+def test_real_faces_are_found():
+    faces, problems = read_faces(sorted(FACES.glob("*.png"))[:60])
+    assert not problems and face_counts(faces).count(1) >= 48
+    assert face_counts(torch.zeros(2, 3, 64, 64, dtype=torch.uint8)) == [0, 0]
+
+
+@needs_dlib
+def test_faces_of_every_mode_are_found(call, tmp_path):
+    """dlib refuses all but grey and RGB: whatever a file's mode, it is shown an RGB image, and none is left out."""
+    assert call("hw2_1.sh", tmp_path / "RGB", "--count", 12).returncode == 0
+    for mode in ("RGBA", "LA", "P", "L", "I;16"):
+        (tmp_path / mode).mkdir()
+        for path in sorted((tmp_path / "RGB").iterdir()):
+            image = Image.open(path).convert("L" if mode == "I;16" else mode, palette=Image.Palette.ADAPTIVE)
+            if mode == "I;16":
+                image = Image.fromarray(np.asarray(image).astype(np.uint16) * 257)
+            image.save(tmp_path / mode / path.name)
+    counts = {}
+    for mode in ("RGB", "RGBA", "LA", "P", "L", "I;16"):
+        images, problems = read_faces(sorted((tmp_path / mode).iterdir()))
+        counts[mode] = face_counts(images)
+        assert not problems and counts[mode].count(1) >= 8, mode
+    assert counts["RGB"] == counts["RGBA"] and counts["L"] == counts["LA"] == counts["I;16"]
+
+
+def test_unreadable_images_are_named(tmp_path):
+    paths = random_images(tmp_path, 3)
+    paths[1].write_bytes(b"")
+    (broken := tmp_path / "broken.png").write_bytes(paths[0].read_bytes()[:60])
+    images, problems = read_faces([*paths, broken])
+    assert images.shape == (2, 3, 64, 64)
+    assert len(problems) == 2 and "0001.png is empty" in problems[0] and "broken.png" in problems[1]
+    with pytest.raises(UserError, match="none of 2 images can be read: .*0001.png is empty"):
+        read_faces([paths[1], broken])
+
+
+def test_scored_images_are_pytorch_fids(tmp_path):
+    random_images(tmp_path, 2)
+    random_images(tmp_path / "sub.png", 1)
+    for name in (".hidden.png", "c.jpeg", "grid.gif", "UPPER.PNG", "notes.txt"):
+        (tmp_path / name).touch()
+    scored, others = scored_images(tmp_path)
+    assert [path.name for path in scored] == [".hidden.png", "0000.png", "0001.png", "c.jpeg"]
+    assert others == ["UPPER.PNG", "grid.gif", "notes.txt", "sub.png/"]
+
+
+def test_contrast():
+    """Red alternates between 100 and 102, green and blue between 50 and 60 over all images together."""
+    images = torch.zeros(2, 3, 4, 4, dtype=torch.uint8)
+    for colour, (low, high) in enumerate(((100, 102), (50, 60), (50, 60))):
+        images[0, colour], images[1, colour] = low, high
+    assert contrast(images) == pytest.approx((1 + 5 + 5) / 3 * (32 / 31) ** 0.5)

