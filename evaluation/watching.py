@@ -19,9 +19,7 @@ def check_scores(held_out: int, score_every: int) -> None:
     if not score_every:
         return
     if held_out < 2:
-        raise UserError(
-            f"--score-every compares samples with held-out faces, give --held-out 2 or more, not {held_out}"
-        )
+        raise UserError("--score-every compares samples with held-out faces, give --held-out 2 or more")
     inception_file("auto")
 
 

@@ -4,7 +4,8 @@
 
 Runs hw2_1.sh, hw2_2.sh and hw2_3.sh into --images, scores what they wrote with evaluate.py, and writes
 results/headline.json and three small pictures beside it.  Draws and scores faces of the other method, which hw2_1.sh
-does not run, too.  Prints the table of README, which a test compares.  About a quarter of an hour on two CPU cores.
+does not run, too.  Prints the table, ours beside what others have measured.  About a quarter of an hour on two CPU
+cores.
 """
 
 import json
@@ -21,11 +22,10 @@ from torch import Tensor, nn
 import p1_inference
 from common.checkpoint import load_weights
 from common.config import UserError, option, parse_config, run_script
-from common.download import sha256
 from common.images import make_grid, save_image
 from data.reading import decode_images, list_images, load_folder, read_labels
 from evaluation.faces import face_counts
-from experiments.runs import METHODS, RESULTS, ROOT, percent, read_results, table, write_results
+from experiments.runs import CHECKPOINTS, METHODS, RESULTS, ROOT, digests, percent, read_results, table, write_results
 from models.dann import DANN
 from models.dcgan import Generator
 from models.ddpm import ContextUnet
@@ -40,6 +40,7 @@ NETWORKS: dict[str, type[nn.Module]] = {
 }
 GRADED = p1_inference.Config.weights.stem.removeprefix("p1_")  # the method that hw2_1.sh runs
 CITED = json.loads((ROOT / "report" / "cited.json").read_text(encoding="utf-8"))  # what others have measured
+COLUMNS = ["problem", "score", "ours", "original report", "best of eighteen others", "course's baselines", "limit"]
 
 
 @dataclass(frozen=True)
@@ -63,15 +64,13 @@ def score(kind: str, *arguments: object) -> dict[str, Any]:
     return json.loads(run(sys.executable, ROOT / "evaluate.py", kind, *arguments, "--json"))
 
 
-def checkpoints() -> dict[str, dict[str, Any]]:
-    """The sha256 of every released network, and what its metadata say."""
-    folder = ROOT / "checkpoints"
-    files = {name: folder / f"{name}.safetensors" for name in NETWORKS}
-    notes = {name: load_weights(network(), files[name]) for name, network in NETWORKS.items()}
+def networks() -> dict[str, dict[str, int]]:
+    """What the files of the released networks say: images seen, and faces or views if they have such."""
+    notes = {name: load_weights(make(), CHECKPOINTS / f"{name}.safetensors") for name, make in NETWORKS.items()}
     return {
-        name: {"sha256": sha256(files[name]), "trained_images": int(notes[name]["images"])}
-        | {note: int(notes[name][note]) for note in ("views", "faces") if note in notes[name]}
-        for name in NETWORKS
+        name: {"trained_images": int(said["images"])}
+        | {key: int(said[key]) for key in ("faces", "views") if key in said}
+        for name, said in notes.items()
     }
 
 
@@ -79,33 +78,30 @@ def counts(data: Path) -> dict[str, dict[str, int]]:
     """How many images each set has for training and for scores."""
     found = {"face": {split: len(list_images(data / "face" / split)) for split in ("train", "val")}}
     for domain in ("mnistm", *TARGETS):
-        found[domain] = {
-            split: len(read_labels(data / "digits" / domain / f"{split}.csv")) for split in ("train", "val")
-        }
+        files = {split: data / "digits" / domain / f"{split}.csv" for split in ("train", "val")}
+        found[domain] = {split: len(read_labels(file)) for split, file in files.items()}
     return found
 
 
 def labelled(images: Tensor, labels: list[int], right: list[bool], columns: int, scale: int = 2) -> Tensor:
     """A sheet of uint8 (n, 3, 28, 28) digits, each with its label beneath, a wrong one in vermilion and in brackets."""
-    height, width = images.shape[2:]
-    below = torch.full((len(images), 3, scale * height + 22, scale * width), 255, dtype=torch.uint8)
+    height, width = scale * images.shape[2], scale * images.shape[3]
     font = ImageFont.load_default(20)
-    for image, label, good, cell in zip(images, labels, right, below, strict=True):
-        cell[:, : scale * height] = image.repeat_interleave(scale, 1).repeat_interleave(scale, 2)
-        text = Image.new("RGB", (scale * width, 22), "white")
-        place = {"xy": (scale * width / 2, 11), "anchor": "mm", "font": font}
-        ImageDraw.Draw(text).text(
-            text=f"{label}" if good else f"({label})", fill="#000" if good else "#D55E00", **place
-        )
-        pixels = torch.frombuffer(bytearray(text.tobytes()), dtype=torch.uint8).view(22, scale * width, 3)
-        cell[:, scale * height :] = pixels.permute(2, 0, 1)
-    return make_grid(below, columns, gap=4)
+    cells = []
+    for image, label, good in zip(images, labels, right, strict=True):
+        cell = Image.new("RGB", (width, height + 22), "white")
+        digit = Image.fromarray(image.permute(1, 2, 0).numpy())
+        cell.paste(digit.resize((width, height), Image.Resampling.NEAREST))
+        text, color = (str(label), "#000") if good else (f"({label})", "#D55E00")
+        ImageDraw.Draw(cell).text((width / 2, height + 11), text, color, font, anchor="mm")
+        cells.append(torch.frombuffer(bytearray(cell.tobytes()), dtype=torch.uint8).view(height + 22, width, 3))
+    return make_grid(torch.stack(cells).permute(0, 3, 1, 2).contiguous(), columns, gap=4)
 
 
 def measure(config: Config) -> dict[str, Any]:
     """Run the wrappers and score what they write; the content of the result file."""
     digits, faces = config.images / "digits", config.data / "face"
-    content: dict[str, Any] = {"checkpoints": checkpoints(), "data": counts(config.data)}
+    content: dict[str, Any] = {"weights": digests(*NETWORKS), "networks": networks(), "data": counts(config.data)}
 
     real = face_counts(load_folder(faces / "val", 64))
     content["real_face_rate"], content["faces"] = real.count(1) / len(real), {}
@@ -113,7 +109,7 @@ def measure(config: Config) -> dict[str, Any]:
         if method == GRADED:
             run("bash", ROOT / "hw2_1.sh", config.images / method)
         else:
-            weights = ROOT / "checkpoints" / f"p1_{method}.safetensors"
+            weights = CHECKPOINTS / f"p1_{method}.safetensors"
             run(sys.executable, ROOT / "p1_inference.py", config.images / method, "--weights", weights)
         between = ("--reference", faces / "val", "--floor", faces / "train")
         content["faces"][method] = score("faces", config.images / method, *between)
@@ -128,6 +124,8 @@ def measure(config: Config) -> dict[str, Any]:
     }
     shown = [digits / f"{digit}_{number:03d}.png" for number in range(1, 7) for digit in range(10)]
     save_image(config.results / "headline_digits.png", make_grid(decode_images(shown, 28), 20, scale=2))
+    shown = [digits / f"{digit}_{number:03d}.png" for digit in range(10) for number in range(1, 11)]
+    save_image(config.results / "p2_grid.png", make_grid(decode_images(shown, 28), 10, scale=2))
 
     content["labels"], sheets = {}, []
     for target in TARGETS:
@@ -144,51 +142,54 @@ def measure(config: Config) -> dict[str, Any]:
     return content
 
 
-def rows(content: dict[str, Any], recipe: dict[str, Any]) -> list[list[str]]:
-    """The rows of the headline table, as README and report show them; `recipe` is results/p3_recipe.json."""
-    trained = {name: f"{notes['trained_images'] / 1000:,.0f},000" for name, notes in content["checkpoints"].items()}
-    course, judge = content["digits"]["course"], content["digits"]["judge"]
-    real = [next(iter(result["real_accuracy"].values())) for result in (course, judge)]
-    found = [
-        [
-            "1",
-            f"{name}, {trained[f'p1_{method}']} images seen",
-            f"FID {faces['fid']:.1f}, KID × 1000 {faces['kid_x1000']:.1f}, face rate {percent([faces['face_rate']])} %",
-            f"floor {faces['floor']['fid']:.1f} and {faces['floor']['kid_x1000']:.2f}; "
-            f"real val faces: {percent([content['real_face_rate']])} %",
-        ]
-        for method, name in METHODS.items()
-        for faces in (content["faces"][method],)
-    ]
-    found += [
-        [
-            "2",
-            f"diffusion, {trained['p2_ddpm']} images seen",
-            f"accuracy of {course['images']:,} digits {percent([course['accuracy']])} % by the course's classifier, "
-            f"{percent([judge['accuracy']])} % by our own judge; FID {judge['fid']:.1f}",
-            f"real MNIST-M val: {percent(real[:1])} % and {percent(real[1:])} %; "
-            f"FID's floor {judge['floor']['fid']:.1f}",
-        ],
-    ]
-    for target, name in zip(TARGETS, ("SVHN", "USPS"), strict=True):
-        seeds = [run["accuracy_of_views"] for run in recipe[target]["the recipe"]["runs"]]
-        original, others = CITED["original_report"]["dann"][target], CITED["eighteen_others"]["dann_best"][target]
-        best = CITED["eighteen_others"]["dann_best_of"][target]
-        found.append(
-            [
-                "3",
-                f"MNIST-M → {name}",
-                f"accuracy {percent([content['labels'][target]['accuracy']])} %; {len(seeds)} seeds {percent(seeds)} %",
-                f"original report {percent([original])} %, {best} of eighteen others {percent([others])} %",
-            ]
+def rows(content: dict[str, Any], bounds: dict[str, Any]) -> list[list[str]]:
+    """The headline table: our scores beside the original's, the best of eighteen others, baselines and limits.
+
+    `bounds` is results/p3_bounds.json.
+    """
+    original, others, course = CITED["original_report"], CITED["eighteen_others"], CITED["course"]
+    networks, data = content["networks"], content["data"]
+
+    def seen(name: str) -> str:
+        return f"{networks[name]['trained_images'] / 1e6:.1f} M images seen"
+
+    def baselines(values: dict[str, float]) -> str:
+        return " / ".join(f"{100 * value:.0f} %" for value in values.values())
+
+    found = []
+    for method, name in METHODS.items():
+        scores, faces = content["faces"][method], f"{data['face']['train']:,} faces"
+        best = f"{others['fid_best']}" if method == "dcgan" else "–"
+        fid = [f"FID, {name} ({faces}, {seen(f'p1_{method}')})", f"{scores['fid']:.1f}", str(original["fid"][method])]
+        given = " / ".join(map(str, course["fid"].values()))
+        found.append(["1", *fid, best, given, f"real faces: {scores['floor']['fid']:.1f}"])
+    for method, name in METHODS.items():
+        rate = percent([content["faces"][method]["face_rate"]])
+        best = f"{100 * others['face_rate_best']:.0f} %" if method == "dcgan" else "–"
+        limit = f"real faces: {percent([content['real_face_rate']])} %"
+        found.append(["1", f"face rate, {name}", f"{rate} %", "–", best, baselines(course["face_rate"]), limit])
+    for judge, name in (("course", "the course's classifier"), ("judge", "our judge")):
+        scores = content["digits"][judge]
+        cited = (
+            [f"{100 * others['digits_best']:.1f} %", baselines(course["digits"])] if judge == "course" else ["–", "–"]
         )
+        limit = f"real digits: {percent(list(scores['real_accuracy'].values()))} %"
+        about = f" ({data['mnistm']['train']:,} digits, {seen('p2_ddpm')})" if judge == "course" else ""
+        found.append(["2", f"accuracy by {name}{about}", f"{percent([scores['accuracy']])} %", "–", *cited, limit])
+    for target, name in zip(TARGETS, ("SVHN", "USPS"), strict=True):
+        unlabelled = f"{data[target]['train']:,} unlabelled digits, {seen(f'p3_dann_{target}')}"
+        ours = f"{percent([content['labels'][target]['accuracy']])} %"
+        cited = [f"{percent([who[target]])} %" for who in (original["dann"], others["dann_best"])]
+        baseline = f"{100 * course['dann'][target]:.0f} %"
+        supervised = [run["accuracy"] for run in bounds[target]["target only"]["runs"]]
+        limit = f"trained on {name}'s labels: {percent(supervised)} %"
+        found.append(["3", f"MNIST-M → {name} ({unlabelled})", ours, *cited, baseline, limit])
     return found
 
 
 def main() -> None:
-    config = parse_config(Config, __doc__)
-    content = measure(config)
-    print(table(["problem", "network", "score", "beside it"], rows(content, read_results(RESULTS / "p3_recipe.json"))))
+    content = measure(parse_config(Config, __doc__))
+    print(table(COLUMNS, rows(content, read_results(RESULTS / "p3_bounds.json"))))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """What the experiments share: trainings as processes, each done once, and results as small JSON files."""
 
+import hashlib
 import json
 import statistics
 import subprocess
@@ -12,6 +13,7 @@ from common.files import atomic_write
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "results"
+CHECKPOINTS = ROOT / "checkpoints"
 METHODS = {"dcgan": "A, DCGAN", "wgan": "B, WGAN"}  # of problem 1
 
 
@@ -28,27 +30,43 @@ def train(script: str, run_dir: Path, *options: object) -> Path:
     return run_dir
 
 
-def read_of_run(run_dir: Path, name: str) -> str:
-    """The text of a file in a training's folder.  Raises UserError if it is not there."""
-    try:
-        return (run_dir / name).read_text(encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"{run_dir} is not the folder of a training: {error.strerror} ({name})") from None
-
-
-def logged(run_dir: Path) -> list[dict[str, Any]]:
-    """The lines of a training's metrics, in the order of the steps.  Raises UserError if they are not there."""
-    return list(map(json.loads, read_of_run(run_dir, "metrics.jsonl").splitlines()))
-
-
 def metrics(run_dir: Path, name: str) -> list[float]:
-    """The logged values of a metric, in the order of the steps."""
-    return [line[name] for line in logged(run_dir) if name in line]
+    """The logged values of a metric, in the order of the steps.  Raises UserError if the training is not there."""
+    try:
+        lines = (run_dir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise UserError(f"{run_dir} is not the folder of a training: {error.strerror}") from None
+    return [line[name] for line in map(json.loads, lines) if name in line]
+
+
+def digests(*names: str) -> dict[str, str]:
+    """The SHA-256 of released networks by name: a result file keeps them under "weights", for `stale`."""
+    files = {name: CHECKPOINTS / f"{name}.safetensors" for name in names}
+    return {name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in files.items()}
+
+
+def stale(content: dict[str, Any]) -> list[str]:
+    """Names of the released networks that a result file's scores are not of."""
+    weights = content.get("weights", {})
+    return [name for name, digest in digests(*weights).items() if digest != weights[name]]
 
 
 def write_results(file: Path, content: dict[str, Any]) -> None:
-    """Write a result file, one list item a line so that changes are read easily."""
-    atomic_write(file, (json.dumps(content, indent=1) + "\n").encode())
+    """Write a result file; a list of numbers, or of such lists, is one line."""
+
+    def text(value: Any, indent: str) -> str:
+        flat = isinstance(value, list | tuple) and not any(isinstance(item, dict) for item in value)
+        if flat or not isinstance(value, dict | list | tuple):
+            return json.dumps(value, ensure_ascii=False)
+        deeper = indent + " "
+        if isinstance(value, dict):
+            items = [f"{json.dumps(key, ensure_ascii=False)}: {text(item, deeper)}" for key, item in value.items()]
+        else:
+            items = [text(item, deeper) for item in value]
+        left, right = "{}" if isinstance(value, dict) else "[]"
+        return f"{left}\n{deeper}" + f",\n{deeper}".join(items) + f"\n{indent}{right}" if items else left + right
+
+    atomic_write(file, (text(content, "") + "\n").encode())
 
 
 def read_results(file: Path) -> dict[str, Any]:
