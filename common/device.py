@@ -43,8 +43,9 @@ def pick_device(name: str, *, repeatable: bool = False) -> torch.device:
     if repeatable:  # cuDNN may else choose an algorithm for ConvTranspose2d that adds in another order every time
         torch.backends.cudnn.deterministic = True
     try:
-        found = torch.accelerator.current_accelerator(check_available=True) if name == "auto" else torch.device(name)
-        device = _of_this_process(found or torch.device("cpu"))
+        there = name == "auto" and torch.accelerator.is_available()
+        found = torch.accelerator.current_accelerator() if there else torch.device("cpu" if name == "auto" else name)
+        device = _of_this_process(found)
         # A card may be there and be full, another process's alone, or too old: so it computes, and that is read back.
         bool(torch.empty(1, device=device) == 1)
         return device
@@ -73,10 +74,15 @@ def _of_this_process(device: torch.device) -> torch.device:
     return torch.device(device.type, number)
 
 
+def _cpu_capabilities() -> dict[str, bool]:
+    """The CPU's instruction sets; none known to PyTorch 2.6, which computes in float32 there."""
+    return getattr(torch.cpu, "get_capabilities", dict)()
+
+
 def has_fast_bf16(device: torch.device) -> bool:
     """Whether bfloat16 is faster than float32 there: a CPU with avx512_bf16 or AMX, an NVIDIA GPU from Ampere on."""
     if device.type == "cpu":
-        capabilities = torch.cpu.get_capabilities()
+        capabilities = _cpu_capabilities()
         return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
     return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
 
@@ -85,7 +91,7 @@ def has_fast_bf16(device: torch.device) -> bool:
 def autocast(device: torch.device, precision: str) -> Iterator[None]:
     """The autocast context of a `precision` option: "bf16", "fp32", or "auto" for bf16 where it is fast."""
     enabled = precision == "bf16" or (precision == "auto" and has_fast_bf16(device))
-    slow = enabled and device.type == "cpu" and not torch.cpu.get_capabilities().get("amx_bf16")
+    slow = enabled and device.type == "cpu" and not _cpu_capabilities().get("amx_bf16")
     with torch.autocast(device.type, torch.bfloat16, enabled), SmallMaps() if slow else contextlib.nullcontext():
         yield
 

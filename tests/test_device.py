@@ -69,7 +69,8 @@ def unusable(request, monkeypatch) -> str:
         def __eq__(self, other):
             raise error
 
-    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available: torch.device("cuda"))
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device("cuda"))
     monkeypatch.setattr(torch.accelerator, "device_count", lambda: 2)
     monkeypatch.setattr(torch.accelerator, "set_device_index", lambda number: None)
     monkeypatch.setattr(torch, "empty", lambda *shape, device: Memory())
