@@ -38,22 +38,26 @@ SCORES = ("fid", "kid_x1000", "density", "coverage", "recall")
 
 @dataclass(frozen=True)
 class Row:
-    """Options of p2_inference.py; guidance acts where t / T is from `guidance_from` on."""
+    """Options of p2_inference.py; guidance acts where t / T is from `guidance_from` to `guidance_to`."""
 
     guidance_scale: float
     steps: int = 8
     guidance_from: float = 0.1
+    guidance_to: float = 1.0
     sampler: str = "dpm"
     spacing: str = "karras"
 
 
 ROWS = [
-    *map(Row, (2.0, 4.0, 3.0, 1.0)),
-    Row(2.0, steps=10),
-    Row(2.0, steps=6),
+    *map(Row, (2.0, 2.5, 4.0)),
+    Row(2.0, guidance_to=0.8),
+    Row(2.0, steps=10, guidance_from=0.25),
+    Row(3.0, guidance_to=0.8),
+    *map(Row, (1.0, 3.0)),
     Row(2.0, steps=20),
     Row(2.0, guidance_from=0.0),
-    *map(Row, (1.5, 2.5, 0.0, 0.5)),
+    *map(Row, (1.5, 0.0)),
+    Row(2.0, steps=6),
     Row(2.0, spacing="quadratic"),
     Row(2.0, sampler="ddim", spacing="quadratic"),
 ]
@@ -111,7 +115,7 @@ def cells(result: dict[str, Any]) -> list[str]:
     """A row of the trade-off as text, without its number."""
     row = result["row"]
     about = [f"{row['sampler']} {row['spacing']}", str(row["steps"]), f"{row['guidance_scale']:g}"]
-    about += [f"{row['guidance_from']:g}-1", *(f"{100 * result[name]:.1f}" for name in ("course", "judge"))]
+    about += [f"{row['guidance_from']:g}-{row['guidance_to']:g}", *(f"{100 * result[name]:.1f}" for name in ("course", "judge"))]
     scores = [f"{result['fid']:.1f}", f"{result['floor']['fid']:.1f}", f"{result['kid_x1000']:.1f}"]
     scores += [f"{result[name]:.2f}" for name in ("density", "coverage", "recall")]
     return [*about, *scores, f"{result['seconds']:.0f}"]
