@@ -152,10 +152,10 @@ def main() -> None:
             shown_fake = diff_augment(fake.detach(), config.augment, step.random)
             d_real, d_fake = judge(score, shown_real, shown_fake, config.joint_batches)
             loss_d = discriminator_loss(d_real, d_fake, config.loss)
-            penalty = 0.0
+            total = loss_d
             if config.regularizer:
-                penalty = config.regularizer * gradient_penalties(D, real, fake, config.joint_batches)
-        run.minimize(loss_d + penalty, adam_d)
+                total = loss_d + config.regularizer * gradient_penalties(D, real, fake, config.joint_batches)
+        run.minimize(total, adam_d)
 
         # Generator: the other way round.
         with run.autocast(), frozen(D):

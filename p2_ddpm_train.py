@@ -69,7 +69,7 @@ def main() -> None:
 
     ddpm = run.network(DDPM())
     ema = Average(ddpm.nn_model, config.ema_half_life)
-    adam = torch.optim.Adam(ddpm.parameters(), config.learning_rate)
+    adam = torch.optim.Adam(ddpm.parameters(), config.learning_rate, fused=True)
     run.restore(digits.fingerprint, network=ddpm, ema=ema.network, optimizer=adam)
     run.start(config.start, [ddpm.nn_model, ema.network])
     run.release("weights.safetensors", lambda: ema.network)

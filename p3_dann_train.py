@@ -180,7 +180,8 @@ def main() -> None:
 
     network = run.network(DANN())
     ema = Average(network, config.ema_half_life)
-    adam = torch.optim.AdamW(network.parameters(), config.learning_rate, weight_decay=config.weight_decay)
+    weights, rate = network.parameters(), config.learning_rate
+    adam = torch.optim.AdamW(weights, rate, weight_decay=config.weight_decay, fused=True)
     run.restore(f"{source.fingerprint} {target.fingerprint}", network=network, ema=ema.network, optimizer=adam)
     # Who learned from inverted images is asked about them too, by its students and at test time.
     views = len(VIEWS) if config.augment and config.invert else KEEPING_COLORS

@@ -24,7 +24,7 @@ class Stream:
 
     def own(self, values: Tensor) -> Tensor:
         """This process's rows of values (batch_size, ...) on the CPU, on the device."""
-        values = values[self.rows] if self.rows != ALL else values
+        values = values if self.rows == ALL else values[self.rows]
         if self.device.type == "cpu":
             return values
         pinned = values.pin_memory() if self.device.type == "cuda" and torch.cuda.is_available() else values
@@ -37,6 +37,11 @@ class Stream:
     def rand(self, *shape: int) -> Tensor:
         """Numbers (rows, *shape), uniform in [0, 1)."""
         return self.own(torch.rand(self.batch_size, *shape, generator=self.generator))
+
+    def rands(self, low: Tensor, span: Tensor) -> Tensor:
+        """Numbers (k, rows), row j uniform in [low_j, low_j + span_j), both (k, 1): k for each image in one copy."""
+        numbers = torch.rand(len(low), self.batch_size, generator=self.generator) * span + low
+        return self.own(numbers) if self.rows == ALL else self.own(numbers.t()).t()
 
     def uniform(self, low: float, high: float, *shape: int) -> Tensor:
         """Numbers (rows, *shape), uniform in [low, high)."""

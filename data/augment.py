@@ -7,32 +7,34 @@ from torch.nn import functional as F
 from common.streams import Stream
 
 POLICIES = ("none", "translation", "color", "color,translation")  # of `diff_augment`
+BINOMIAL = torch.tensor([[1.0, 2.0, 1.0], [2.0, 4.0, 2.0], [1.0, 2.0, 1.0]]) / 16
+# Brightness, saturation and contrast: from where, and how far.
+JITTER = torch.tensor([[-0.5], [0.0], [0.5]]), torch.tensor([[1.0], [2.0], [1.0]])
 
 
 def flip(images: Tensor, random: Stream) -> Tensor:
     """Mirror each image (rows, c, h, w) left to right with probability one half."""
-    chosen = random.rand().lt(0.5)
-    return torch.where(chosen[:, None, None, None], images.flip(3), images)
+    return torch.where(random.rand(1, 1, 1) < 0.5, images.flip(3), images)
 
 
 def translate(images: Tensor, random: Stream, share: float = 0.125) -> Tensor:
-    """Shift each image (rows, c, h, w) by up to `share` of its size, zeros moving in; differentiable."""
-    count, _, height, width = images.shape
-    shift_y, shift_x = int(height * share + 0.5), int(width * share + 0.5)
-    rows = random.randint(-shift_y, shift_y + 1, 1) + torch.arange(shift_y, height + shift_y, device=images.device)
-    columns = random.randint(-shift_x, shift_x + 1, 1) + torch.arange(shift_x, width + shift_x, device=images.device)
-    padded = F.pad(images, (shift_x, shift_x, shift_y, shift_y)).permute(0, 2, 3, 1)
-    index = torch.arange(count, device=images.device)[:, None, None]
-    return padded[index, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+    """Shift each image (rows, c, size, size) by up to `share` of its size, zeros moving in; differentiable."""
+    count, size = len(images), images.shape[2]
+    shift = int(size * share + 0.5)
+    index, pixels = (torch.arange(number, device=images.device) for number in (count, size))
+    rows = pixels.view(-1, 1) + random.randint(0, 2 * shift + 1, 1, 1)
+    columns = pixels + random.randint(0, 2 * shift + 1, 1, 1)
+    return F.pad(images, [shift] * 4)[index.view(-1, 1, 1), :, rows, columns].permute(0, 3, 1, 2)
 
 
 def jitter_color(images: Tensor, random: Stream) -> Tensor:
     """Brightness +-0.5, saturation x0-2, contrast x0.5-1.5 on images (rows, 3, h, w) in [-1, 1]; differentiable."""
-    images = images + random.uniform(-0.5, 0.5, 1, 1, 1)
+    brightness, saturation, contrast = random.rands(*JITTER).unflatten(1, (-1, 1, 1, 1))
+    images = images + brightness
     grey = images.mean(1, keepdim=True)
-    images = grey + (images - grey) * random.uniform(0.0, 2.0, 1, 1, 1)
+    images = torch.lerp(grey, images, saturation)
     mean = images.mean((1, 2, 3), keepdim=True)
-    return mean + (images - mean) * random.uniform(0.5, 1.5, 1, 1, 1)
+    return torch.lerp(mean, images, contrast)
 
 
 def diff_augment(images: Tensor, policy: str, random: Stream) -> Tensor:
@@ -55,10 +57,10 @@ def standardize(images: Tensor) -> Tensor:
 
 def affine(images: Tensor, random: Stream, zoom: tuple[float, float], shear: float, shift: float) -> Tensor:
     """Zoom (factor range), turn and shear (at most), and shift (share of half the size) images (rows, c, h, w)."""
-    theta = torch.zeros(len(images), 2, 3, device=images.device)
-    theta[:, 0, 0], theta[:, 1, 1] = 1 / random.uniform(*zoom), 1 / random.uniform(*zoom)
-    theta[:, 0, 1], theta[:, 1, 0] = random.uniform(-shear, shear), random.uniform(-shear, shear)
-    theta[:, 0, 2], theta[:, 1, 2] = random.uniform(-shift, shift), random.uniform(-shift, shift)
+    ranges = [zoom, zoom, *[(-shear, shear)] * 2, *[(-shift, shift)] * 2]
+    low, span = torch.tensor([(low, high - low) for low, high in ranges]).split(1, 1)
+    zoom_x, zoom_y, shear_x, shear_y, shift_x, shift_y = random.rands(low, span)
+    theta = torch.stack((1 / zoom_x, shear_x, shift_x, shear_y, 1 / zoom_y, shift_y), 1).view(-1, 2, 3)
     grid = F.affine_grid(theta, list(images.shape), align_corners=False)
     return F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
 
@@ -69,16 +71,18 @@ def paste_neighbors(images: Tensor, random: Stream, probability: float) -> Tenso
     Street numbers are cropped from rows of digits: parts of neighbours are seen beside the labelled one.  `random` is
     the stream of the whole batch, as neighbours come from anywhere in it.
     """
+    if probability == 0:
+        return images
     width = images.shape[3]
     others = images[random.permutation().to(images.device)]
     columns = torch.arange(width, device=images.device)
     for side in (-1, 1):
-        strip = random.randint(3, 8, 1)
-        chosen = random.rand(1) < probability
+        strip = random.randint(3, 8, 1, 1, 1)
+        chosen = random.rand(1, 1, 1) < probability
         covered = (columns < strip if side < 0 else columns >= width - strip) & chosen
         # The neighbour's inner part shows: at the left its right half, at the right its left half.
         neighbor = others.roll(side * (width - 10), 3)
-        images = torch.where(covered[:, None, None, :], neighbor, images)
+        images = torch.where(covered, neighbor, images)
         others = others.roll(1, 0)
     return images
 
@@ -86,11 +90,9 @@ def paste_neighbors(images: Tensor, random: Stream, probability: float) -> Tenso
 def blur(images: Tensor, random: Stream, probability: float) -> Tensor:
     """Smooth some of the images (rows, c, h, w) with a 3 x 3 binomial kernel."""
     channels = images.shape[1]
-    row = torch.tensor([0.25, 0.5, 0.25], device=images.device)
-    kernel = (row[:, None] * row).expand(channels, 1, 3, 3)
+    kernel = BINOMIAL.to(images.device, non_blocking=True).expand(channels, 1, 3, 3)
     smooth = F.conv2d(F.pad(images, (1, 1, 1, 1), mode="replicate"), kernel, groups=channels)
-    chosen = random.rand().lt(probability)
-    return torch.where(chosen[:, None, None, None], smooth, images)
+    return torch.where(random.rand(1, 1, 1) < probability, smooth, images)
 
 
 def domain_augment(

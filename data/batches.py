@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from common.device import generator
+from common.streams import ALL
 from data.reading import fingerprint, to_unit_range
 
 
@@ -52,5 +53,6 @@ class Images:
 
     def batch(self, place: Place, stream: str = "order") -> tuple[Tensor, Tensor | None]:
         """This process's images (rows, c, h, w) of a step's batch in [-1, 1], and their labels."""
-        chosen = self.order(place, stream)[place.rows].to(self.images.device)
+        order = self.order(place, stream)
+        chosen = (order if place.rows == ALL else order[place.rows]).to(self.images.device)
         return to_unit_range(self.images[chosen]), None if self.labels is None else self.labels[chosen]

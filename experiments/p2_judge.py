@@ -54,7 +54,8 @@ def main() -> None:
     val_digits, val_labels = load_digits(config.data, "val")
 
     network = run.network(Judge())
-    adam = torch.optim.AdamW(network.parameters(), config.learning_rate, weight_decay=config.weight_decay)
+    weights, rate = network.parameters(), config.learning_rate
+    adam = torch.optim.AdamW(weights, rate, weight_decay=config.weight_decay, fused=True)
     run.restore(digits.fingerprint, network=network, optimizer=adam)
     run.release("weights.safetensors", lambda: network)
 

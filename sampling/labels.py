@@ -13,6 +13,7 @@ from data.reading import NUM_CLASSES, chunks, to_unit_range
 from models.dann import DANN
 
 TARGETS = ("svhn", "usps")
+BATCH = 100  # images at once, each by all of its views
 
 
 def network_input(images: Tensor, standardized: bool) -> Tensor:
@@ -46,23 +47,21 @@ def probabilities(network: DANN, images: Tensor, standardized: bool, views: list
     """The class probabilities (batch, 10) of images (batch, 3, 28, 28) in [-1, 1], averaged over their views."""
     height, width = images.shape[2:]
     padded = F.pad(images, (1, 1, 1, 1), mode="replicate")
-    total = torch.zeros(len(images), NUM_CLASSES, device=images.device)
-    for right, down, sign in views:
-        view = sign * padded[:, :, 1 - down : 1 - down + height, 1 - right : 1 - right + width]
-        total += network(network_input(view, standardized))[0].float().softmax(1)
-    return total / len(views)
+    shifted = [padded[:, :, 1 - down :, 1 - right :][:, :, :height, :width] * sign for right, down, sign in views]
+    logits, _ = network(network_input(torch.cat(shifted), standardized))
+    return logits.float().softmax(1).view(len(views), len(images), NUM_CLASSES).mean(0)
 
 
 @torch.no_grad()
-def mean_probabilities(network: DANN, digits: Tensor, standardized: bool, views: int = 1, chunk: int = 500) -> Tensor:
+def mean_probabilities(network: DANN, digits: Tensor, standardized: bool, views: int = 1) -> Tensor:
     """The class probabilities (n, 10), on the CPU, of uint8 digits (n, 3, 28, 28), averaged over the first VIEWS.
 
-    In float32 on the network's device, chunk by chunk, the last one padded to its size, so that they do not depend on
+    In float32 on the network's device, BATCH by BATCH, the last one padded to its size, so that they do not depend on
     how many are asked for.
     """
     rows, device = [], next(network.parameters()).device
-    for part in chunks(len(digits), chunk):
-        padded = torch.zeros(chunk, *digits.shape[1:], dtype=torch.uint8)
+    for part in chunks(len(digits), BATCH):
+        padded = torch.zeros(BATCH, *digits.shape[1:], dtype=torch.uint8)
         padded[: part.stop - part.start] = digits[part]
         found = probabilities(network, to_unit_range(padded.to(device)), standardized, VIEWS[:views])
         rows.append(found[: part.stop - part.start].cpu())

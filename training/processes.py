@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from common.config import UserError, first_sentence
 from common.device import processes
+from common.streams import ALL
 
 TIMEOUT = timedelta(minutes=10)  # of a process that waits for the others, for example while the first one saves
 
@@ -108,7 +109,7 @@ def join(device: torch.device, batch_size: int) -> Share:
     """This process's share of batches of `batch_size` images; waits for the other processes if torchrun started it."""
     count = processes()
     if count == 1:
-        return Share(slice(0, batch_size))
+        return Share(ALL)
     if batch_size < count:
         raise UserError(f"--batch-size {batch_size} is smaller than the number of processes, {count}")
     backends = {"cpu": "gloo", device.type: dist.get_default_backend_for_device(device)}  # nccl for CUDA
