@@ -3,10 +3,11 @@
     python3 p3_inference.py IMAGE_DIR OUT_CSV
     python3 p3_inference.py IMAGE_DIR OUT_CSV --target usps
 
-Writes one row for every image, sorted by name, under the header image_name,label.  The target domain is
-read from the folder's path, the last component that is svhn or usps; if there is none, from the images
-(USPS is grey), and stderr says so.  A label is the likeliest class of the mean over the views of an image that the
-weights' metadata name (sampling/labels.py).  2,000 images of SVHN take five seconds on two CPU cores.
+Writes one row for every image, sorted by name, under the header image_name,label; stderr names what else lies in
+the folder.  docs/data.md says how images of other kinds are read.  The target domain is read from the folder's path,
+the last component that is svhn or usps; if there is none, from the images (USPS is grey), and stderr says so.  A label
+is the likeliest class of the mean over the views of an image that the weights' metadata name (sampling/labels.py).
+2,000 images of SVHN take five seconds on two CPU cores.
 """
 
 import csv
@@ -22,7 +23,7 @@ from torch import Tensor
 from common.config import in_one_line, option, parse_config, run_script
 from common.device import pick_device
 from common.files import atomic_write, refuse_others
-from data.reading import decode_images, list_images
+from data.reading import decode_images, list_images, warn_of_others
 from sampling.labels import TARGETS, load_dann, predict
 
 HERE = Path(__file__).resolve().parent
@@ -54,6 +55,7 @@ def main() -> None:
     refuse_others(config.out_csv)
     device = pick_device(config.device, repeatable=True)
     paths = list_images(config.image_dir)
+    warn_of_others(config.image_dir, paths, "without a row in the table")
     digits = decode_images(paths, 28, resize=True)
     target = config.target if config.target != "auto" else target_domain(config.image_dir, digits)
 

@@ -12,7 +12,7 @@ from safetensors.torch import save as to_safetensors
 from torch import Tensor, nn
 
 from common.config import UserError
-from common.files import atomic_write
+from common.files import atomic_write, require_file
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
@@ -28,14 +28,13 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
     """Read a training state onto the CPU, without running any code from the file."""
+    require_file(path)
     try:
         if zipfile.is_zipfile(path):  # else a file of old versions of PyTorch, which has no checksums
             with zipfile.ZipFile(path) as archive:
                 if damaged := archive.testzip():  # PyTorch itself does not look
                     raise zipfile.BadZipFile(f"its part {damaged} is damaged")
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing") from None
     except Exception as error:  # truncated, corrupt, or a pickle that wants to run code
         reason = "it is not a whole checkpoint" if not zipfile.is_zipfile(path) else str(error).splitlines()[0]
         raise UserError(f"{path} cannot be loaded: {reason}") from None
@@ -47,13 +46,16 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 def export_weights(path: Path, model: nn.Module, **metadata: Any) -> None:
     """Write a model's weights for release: float16 safetensors, with the network's name and `metadata` as text.
 
-    The same weights and metadata give the same bytes: all notes are one JSON text, as safetensors writes
-    several in random order.
+    A tensor beyond float16's 65,504, as a variance of BatchNorm may be, stays float32.  Raises UserError, and writes
+    nothing, for what is not finite.  The same weights and metadata give the same bytes: all notes are one JSON text,
+    as safetensors writes several in random order.
     """
-    tensors = {
-        name: tensor.detach().cpu().to(torch.float16 if tensor.is_floating_point() else tensor.dtype).contiguous()
-        for name, tensor in model.state_dict().items()
-    }
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    if odd := [name for name, tensor in tensors.items() if not tensor.isfinite().all()]:
+        raise UserError(f"{path} is not written: {odd[0]} of the {type(model).__name__} is not finite")
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and (half := tensor.half()).isfinite().all():
+            tensors[name] = half
     notes = {name: str(value) for name, value in metadata.items()}
     notes |= {"network": type(model).__name__, "digest": _digest(tensors)}
     atomic_write(path, to_safetensors(tensors, metadata={"about": json.dumps(notes, sort_keys=True)}))
@@ -73,12 +75,13 @@ def load_weights(model: nn.Module, path: Path) -> dict[str, str]:
 
     Raises UserError, naming the file, if it is missing, broken, or of another network.
     """
+    if not path.exists():
+        raise UserError(f"{path} is missing, run: bash hw2_download.sh")
+    require_file(path)
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             metadata = json.loads((file.metadata() or {})["about"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it is no dict
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing, run: bash hw2_download.sh") from None
     except KeyError:
         raise UserError(f"{path} was not written by this repository: it does not say what it is about") from None
     except (SafetensorError, OSError, ValueError) as error:

@@ -2,18 +2,16 @@
 
 import argparse
 import dataclasses
-import errno
 import json
 import math
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-C = TypeVar("C")
+from common.start import run_script as run_script  # until every script has it from there
 
-CANNOT_WRITE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}  # to a full disk, or to one that fails
+C = TypeVar("C")
 
 
 class UserError(Exception):
@@ -157,46 +155,3 @@ def to_json(config: Any) -> dict[str, Any]:
     return {
         name: str(value) if isinstance(value, Path) else value for name, value in dataclasses.asdict(config).items()
     }
-
-
-def run_script(main: Callable[[], None]) -> None:
-    """Run a script's main: one sentence and exit code 2 for a UserError, a device's full memory or a full disk behind
-    stdout; 130 for Ctrl-C, 141 for a closed pipe.
-    """
-    program = Path(sys.argv[0]).name
-    if sys.stdout:  # paths may hold what the terminal's encoding lacks
-        sys.stdout.reconfigure(errors="backslashreplace")
-    try:
-        try:
-            main()
-        finally:
-            if sys.stdout:
-                sys.stdout.flush()  # here what fails is one sentence; at Python's end it would be several
-    except UserError as error:
-        _refuse(program, str(error))
-    except RuntimeError as error:
-        # torch.OutOfMemoryError, by its name because some scripts go without torch; on MPS a plain RuntimeError.
-        if type(error).__name__ != "OutOfMemoryError" and "out of memory" not in str(error):
-            raise
-        _refuse(program, f"the device's memory is full ({first_sentence(error)}), free some or use another --device")
-    except KeyboardInterrupt:
-        print(f"{program}: interrupted", file=sys.stderr)
-        sys.exit(130)
-    except BrokenPipeError:
-        _drop_output()
-        sys.exit(141)
-    except OSError as error:
-        if error.filename is not None or error.errno not in CANNOT_WRITE or not sys.stdout:  # not of stdout
-            raise
-        _drop_output()
-        _refuse(program, f"standard output cannot be written: {error.strerror or error}")
-
-
-def _refuse(program: str, reason: str) -> None:
-    print(f"{program}: error: {in_one_line(reason)}", file=sys.stderr)
-    sys.exit(2)
-
-
-def _drop_output() -> None:
-    """What stdout still holds goes nowhere, so that Python does not try again, and complain, at its end."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,11 +1,18 @@
-"""Writing files whole or not at all."""
+"""Writing files whole or not at all, one process in a folder at a time, and reading text that others wrote."""
 
+import codecs
 import contextlib
+import errno
 import fcntl
+import hashlib
 import os
 import re
 import secrets
-from collections.abc import Callable
+import socket
+import stat
+import sys
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -15,14 +22,15 @@ from common.config import UserError
 def atomic_write(path: Path, content: bytes | Callable[[BinaryIO], None]) -> None:
     """Write bytes, or what a function writes into the open file, to `path`.
 
-    Readers see the old file or the new one, never a part, also after a crash.  Missing parents are made.
-    Raises UserError, naming the file, if it cannot be written or what is there is no file (a folder, /dev/null);
-    the old file is then as it was.
+    Readers see the old file or the new one, never a part, also after a crash.  Missing parents are made.  A link
+    stays, and what it points to is written.  Raises UserError, naming the file, if it cannot be written or what is
+    there is no file (a folder, /dev/null); the old file is then as it was.
     """
     refuse_others(path)
-    temporary = path.with_name(f".{path.name[:50]}.{secrets.token_hex(4)}.part")  # a name has at most 255 bytes
+    target = Path(os.path.realpath(path))
+    temporary = target.with_name(f".{target.name[:50]}.{secrets.token_hex(4)}.part")  # a name has at most 255 bytes
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
         with open(temporary, "xb") as handle:
             with contextlib.suppress(OSError):  # not every network file system can
                 fcntl.flock(handle, fcntl.LOCK_EX)
@@ -32,7 +40,7 @@ def atomic_write(path: Path, content: bytes | Callable[[BinaryIO], None]) -> Non
                 content(handle)
             handle.flush()
             os.fsync(handle.fileno())
-        os.replace(temporary, path)
+        os.replace(temporary, target)
     except BaseException as error:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -47,6 +55,13 @@ def refuse_others(path: Path) -> None:
         raise UserError(f"{path} is a folder, expected a file")
     if os.path.exists(path) and not os.path.isfile(path):  # unlike path.exists(), without errors for odd names
         raise UserError(f"{path} is not a regular file and is left alone")
+    try:
+        os.stat(path)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise UserError(f"{path} cannot be written: {error.strerror}") from None
+    except ValueError:
+        raise UserError(f"{path} cannot be written: its name holds a NUL or letters beyond this locale") from None
 
 
 def remove_parts(folder: Path, names: str = r".+") -> None:
@@ -59,3 +74,87 @@ def remove_parts(folder: Path, names: str = r".+") -> None:
             with contextlib.suppress(OSError), open(part, "rb") as handle:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 part.unlink()
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other processes out of `folder`, made if missing, by a lock file that says who holds it.
+
+    Raises UserError with that, at once, if another process holds it.  The system frees the lock of a process that dies.
+    """
+    file = folder / ".lock"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        while True:
+            handle = open(file, "a+b")
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                handle.seek(0)
+                holder = handle.read(500).decode(errors="replace").strip() or "another process"
+                raise UserError(f"{folder} is in use by {holder}") from None
+            except OSError:
+                break  # a file system without locks: nothing can be known
+            if os.path.exists(file) and os.path.samestat(os.fstat(handle.fileno()), os.stat(file)):
+                break
+            handle.close()  # its holder removed it meanwhile
+        handle.truncate(0)
+        holder = f"{Path(sys.argv[0]).name}, process {os.getpid()} on {socket.gethostname()}"
+        handle.write(f"{holder} since {time.strftime('%Y-%m-%d %H:%M:%S')}\n".encode(errors="replace"))
+        handle.flush()
+    except OSError as error:
+        raise UserError(f"{folder} cannot be written: {error.strerror or error}") from None
+    with handle:
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                file.unlink()
+
+
+def require_file(path: Path) -> None:
+    """Raise UserError unless `path` is a regular file or a link to one: opening a named pipe would wait for ever."""
+    try:
+        mode = os.stat(path).st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        raise UserError(f"{path} is missing") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from None
+    except ValueError:
+        raise UserError(f"{path} is missing: no file can have this name here") from None  # a NUL, or another locale
+    if stat.S_ISDIR(mode):
+        raise UserError(f"{path} is a folder, expected a file")
+    if not stat.S_ISREG(mode):
+        raise UserError(f"{path} is not a regular file")
+
+
+def read_text(path: Path) -> str:
+    """A text file, UTF-8 or with the byte-order mark of UTF-16 as some programs of Windows write it.
+
+    Raises UserError, naming the file, if it is missing, is not text, or holds NUL, as a crash leaves it.
+    """
+    require_file(path)
+    try:
+        content = path.read_bytes()
+        utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        text = content.decode("utf-16" if utf16 else "utf-8-sig")
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not text ({error.reason} at byte {error.start})") from None
+    if "\0" in text:
+        raise UserError(f"{path} is damaged: line {text[: text.index(chr(0))].count(chr(10)) + 1} holds a NUL byte")
+    return text
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file in lower-case hexadecimal digits.  Raises UserError if it cannot be read."""
+    require_file(path)
+    digest = hashlib.sha256()
+    try:
+        with open(path, "rb") as handle:
+            while block := handle.read(1 << 20):
+                digest.update(block)
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from None
+    return digest.hexdigest()

@@ -76,6 +76,8 @@ def prepare_output_folder(folder: Path, names: list[str], pattern: str) -> None:
     except OSError as error:
         raise UserError(f"{folder} cannot be written: {error.strerror}") from None
     for name in names:
+        if (folder / name).is_symlink() and not (folder / name).is_dir():
+            (folder / name).unlink()  # the image takes its place, and what it points to stays
         refuse_others(folder / name)
     foreign = []
     for name in others:

@@ -5,9 +5,11 @@ import csv
 import hashlib
 import io
 import os
-from collections.abc import Callable, Iterable
+import sys
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import torch
@@ -15,59 +17,166 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from common.config import UserError
+from common.config import UserError, in_one_line
 from common.device import generator
-from common.files import atomic_write
+from common.files import atomic_write, read_text, remove_parts, require_file
 
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"}
+FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF", "GIF", "PPM", "AVIF", "JPEG2000", "ICO")  # and no EPS: it is a program
 MAX_PIXELS = 64 * 1024 * 1024  # of one image file; more is taken for a decompression bomb
+BLANK = 4  # grey levels between the darkest and the brightest value of an image that shows nothing
 NUM_CLASSES = 10
 DECODED_AT_ONCE = 64  # by a thread
+CACHE_BYTES = 4 << 30  # of decoded images and features; beyond it what was not read for longest goes
+TURNS = {  # by EXIF's orientation
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
-def list_images(folder: Path) -> list[Path]:
-    """The image files of a folder sorted by name; hidden files and sub-folders are passed over.
+# Folders
 
-    Raises UserError if the folder is missing, is a file, cannot be read or holds no image.
+
+def list_files(folder: Path, below: bool = False) -> list[Path]:
+    """The files of a folder sorted by name, with `below` those of its sub-folders too.
+
+    Links are followed, but not into a folder that holds them.  Hidden entries, and what is neither a file nor a
+    folder, are passed over; a link to nothing is listed, so that reading it says so.  Raises UserError if a folder
+    is missing, is a file or cannot be read.
     """
     if not os.path.isdir(folder):  # unlike folder.is_dir(), without errors for odd names
         raise UserError(f"{folder} is {'not a folder' if os.path.exists(folder) else 'missing'}")
+
+    def visit(place: Path, above: frozenset[str]) -> Iterator[Path]:
+        try:
+            names = sorted(os.listdir(place))
+        except OSError as error:
+            raise UserError(f"{place} cannot be read: {error.strerror}") from None
+        for name in names:
+            path = place / name
+            if name.startswith("."):
+                continue
+            if os.path.isdir(path):
+                if below and (real := os.path.realpath(path)) not in above:
+                    yield from visit(path, above | {real})
+            elif os.path.isfile(path) or not os.path.exists(path):
+                yield path
+
+    return list(visit(folder, frozenset({os.path.realpath(folder)})))
+
+
+def is_image(path: Path) -> bool:
+    """Whether a file has the suffix of an image, in any case, or with another suffix or none the content of one."""
+    if path.suffix.lower() in IMAGE_SUFFIXES:
+        return True
     try:
-        paths = sorted(
-            path
-            for path in folder.iterdir()
-            if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and not path.is_dir()
-        )
-    except OSError as error:
-        raise UserError(f"{folder} cannot be read: {error.strerror}") from None
+        require_file(path)
+        with Image.open(path, formats=FORMATS):
+            return True
+    except Exception:  # Pillow raises many kinds
+        return False
+
+
+def list_images(folder: Path) -> list[Path]:
+    """The image files of a folder sorted by name (`list_files`, `is_image`).
+
+    Raises UserError if the folder is missing, is a file, cannot be read or holds no image.
+    """
+    paths = [path for path in list_files(folder) if is_image(path)]
     if not paths:
         raise UserError(f"{folder} holds no image ({', '.join(sorted(IMAGE_SUFFIXES))})")
     return paths
 
 
-def decode_image(path: Path, size: int | None = None, resize: bool = False, content: bytes | None = None) -> np.ndarray:
+def warn(text: str) -> None:
+    """One line on stderr."""
+    print(in_one_line(f"warning: {text}"), file=sys.stderr)
+
+
+def warn_of_others(folder: Path, images: list[Path], lacking: str) -> None:
+    """Say on stderr which entries of a folder are not among its `images`, why, and that they are `lacking`.
+
+    Hidden files that are no images, such as .DS_Store, are not worth a word.
+    """
+    others, taken = [], {path.name for path in images}
+    for name in sorted(set(os.listdir(folder)) - taken):
+        path = folder / name
+        if os.path.isdir(path):
+            reason = "a folder"
+        elif not os.path.isfile(path):
+            reason = "not a regular file"
+        else:
+            reason = "hidden" if name.startswith(".") else "no image"
+        if not name.startswith(".") or (reason == "hidden" and is_image(path)):
+            others.append(f"{name} ({reason})")
+    if others:
+        more = f" and {len(others) - 5} more" if len(others) > 5 else ""
+        warn(f"{folder}: {lacking}: {', '.join(others[:5])}{more}")
+
+
+def find_files(folder: Path, names: Iterable[str]) -> list[Path]:
+    """The files that a table calls `names`, relative to `folder`, whether they are there or not.
+
+    A letter with an accent may be one character in the table and two in the folder (NFC, NFD), and a locale may
+    show neither.  Raises UserError if two files have one name in that sense.
+    """
+    listed: dict[Path, dict[str, list[str]]] = {}
+
+    def entry(place: Path, name: str) -> Path:
+        if place not in listed:
+            listed[place] = {}
+            with contextlib.suppress(OSError, ValueError):
+                for other in os.listdir(place):
+                    seen = os.fsencode(other).decode("utf-8", "surrogateescape")
+                    listed[place].setdefault(unicodedata.normalize("NFC", seen), []).append(other)
+        there = listed[place].get(unicodedata.normalize("NFC", name), [name])
+        if len(there) > 1:
+            raise UserError(f"{place} holds {len(there)} files that are all called {name} (NFC, NFD): rename one")
+        return place / there[0]
+
+    def find(name: str) -> Path:
+        place = folder
+        for part in PurePosixPath(name).parts:
+            place = entry(place, part)
+        return place
+
+    return [find(name) for name in names]
+
+
+# Images
+
+
+def decode_image(
+    path: Path,
+    size: int | None = None,
+    resize: bool = False,
+    content: bytes | None = None,
+    as_stored: bool = False,
+) -> np.ndarray:
     """One image file as uint8 (size, size, 3), without `size` (height, width, 3).
 
     `content` are the bytes of an image that lies in an archive, and `path` is then only its name.
 
-    Grey, palette, 16-bit and transparent images become RGB.  An image of another size is scaled
-    bilinearly with `resize` and is otherwise an error.  Raises UserError, naming the file, for what
-    cannot be decoded or has more than MAX_PIXELS pixels.
+    The image is what a viewer shows, see `_as_shown`; `as_stored`, it is Pillow's convert("RGB") of what the file
+    holds, as the grader's tools decode.  An image of another size is scaled bilinearly with `resize` and is otherwise
+    an error.  Raises UserError, naming the file, for what cannot be decoded or has more than MAX_PIXELS pixels.
     """
+    if content is None:
+        require_file(path)
     try:
-        with Image.open(path if content is None else io.BytesIO(content)) as image:
+        with Image.open(path if content is None else io.BytesIO(content), formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise UserError(f"{path} is too large: {image.width}x{image.height} pixels")
-            if image.mode.startswith("I"):  # 16-bit grey; convert("RGB") would clip it at 255
-                wide = np.asarray(image).astype(np.int64)
-                image = Image.fromarray((wide.clip(0, 65535) >> (8 if wide.max() > 255 else 0)).astype(np.uint8))
-            image = image.convert("RGB")
+            image = image.convert("RGB") if as_stored else _as_shown(image, path)
     except UserError:
         raise
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing") from None
     except Exception as error:  # Pillow's decoders raise many kinds for broken files
-        empty = content == b"" if content is not None else path.is_file() and path.stat().st_size == 0
+        empty = content == b"" if content is not None else path.stat().st_size == 0
         reason = "is empty" if empty else f"cannot be decoded ({error})"
         raise UserError(f"{path} {reason}") from None
     if size and image.size != (size, size):
@@ -77,13 +186,56 @@ def decode_image(path: Path, size: int | None = None, resize: bool = False, cont
     return np.asarray(image)
 
 
-def decode_images(paths: list[Path], size: int, resize: bool = False) -> Tensor:
-    """Image files as one uint8 tensor (n, 3, size, size), in the order of `paths`."""
+def _as_shown(image: Image.Image, path: Path) -> Image.Image:
+    """An opened image as upright, opaque RGB with 8 bits.
+
+    EXIF's orientation is applied.  What is transparent becomes white, or black where the visible part is brighter
+    than middle grey on average, so that ink stays ink.  16 bits are those of 65,535, whatever the image holds; one
+    whose brightest value is below 1/16 of that is refused, as its numbers are probably of 10 or 12 bits, unless it
+    would be black in any case.  The range of floats and of 32-bit integers is unknown: they are refused.
+    """
+    kind, deep = image.format, ";16" in str(image.tile)
+    image.load()
+    with contextlib.suppress(Exception):  # notes that cannot be read hold no orientation
+        turn = TURNS.get(image.getexif().get(0x0112))
+        image = image.transpose(turn) if turn is not None else image
+    if image.mode == "F" or (image.mode == "I" and kind not in ("PNG", "PPM")):
+        numbers = "floats" if image.mode == "F" else "32-bit integers"
+        raise UserError(f"{path} holds {numbers}, whose range is not known: save it with 8 or 16 bits")
+    if image.mode.startswith("I"):
+        wide, key = np.asarray(image).astype(np.int64), image.info.get("transparency")
+        image = Image.fromarray((wide.clip(0, 65535) >> 8).astype(np.uint8))
+        if key is not None:
+            image.putalpha(Image.fromarray((wide != key).astype(np.uint8) * 255))
+    alpha = None
+    if image.has_transparency_data:
+        image = image.convert("LA" if image.mode == "La" else "RGBA").convert("RGBA")
+        alpha = image.getchannel("A")
+    rgb = image.convert("RGB")
+    if deep and 1 < (top := np.asarray(rgb).max()) < 16:
+        raise UserError(
+            f"{path} has 16-bit values, none of which exceeds {256 * int(top) + 255} of 65,535, so its range is not "
+            "known: save it with 8 bits, or with values up to 65,535"
+        )
+    if alpha is not None and alpha.getextrema()[0] < 255:
+        cover, grey = np.asarray(alpha, np.float64), np.asarray(rgb.convert("L"))
+        dark = (cover * grey).sum() <= 127.5 * cover.sum()
+        paper = Image.new("RGBA", image.size, "white" if dark else "black")
+        rgb = Image.alpha_composite(paper, image).convert("RGB")
+    return rgb
+
+
+def decode_images(paths: list[Path], size: int, resize: bool = False, as_stored: bool = False) -> Tensor:
+    """Image files as one uint8 tensor (n, 3, size, size), in the order of `paths`; see `decode_image`.
+
+    Says on stderr how many are of one colour, unless `as_stored`.
+    """
     images = np.empty((len(paths), 3, size, size), dtype=np.uint8)
 
     def decode(some: slice) -> int:
         for index in range(some.start, some.stop):
-            images[index] = decode_image(paths[index], size, resize).transpose(2, 0, 1)
+            pixels = decode_image(paths[index], size, resize, as_stored=as_stored)
+            images[index] = pixels.transpose(2, 0, 1)
         return some.stop - some.start
 
     with (
@@ -97,70 +249,108 @@ def decode_images(paths: list[Path], size: int, resize: bool = False) -> Tensor:
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
+    flat = images.reshape(len(images), 3 * size * size)
+    blank = np.flatnonzero(flat.max(1) - flat.min(1) < BLANK) if len(paths) and not as_stored else []
+    if len(blank):
+        warn(f"{len(blank)} of {len(paths)} images are of one colour, {paths[blank[0]]} first")
     return torch.from_numpy(images)
 
 
-def cached(paths: list[Path], kind: str, compute: Callable[[], np.ndarray]) -> np.ndarray:
+def cached(paths: list[Path], kind: str, compute: Callable[[], np.ndarray], of: Path | None = None) -> np.ndarray:
     """What `compute` makes of the files `paths`, kept in the user's cache folder.
 
-    The key is `kind` with the names, sizes and times of the files, those of their last change included;
-    a missing file is a UserError.
+    The key is `kind` with the names, sizes and times of the files, those of their last change included.  It replaces
+    what was kept of the same `kind` and folder or table `of`, without it of the same paths, before they changed; of
+    everything in the cache, CACHE_BYTES stay.  A missing file is a UserError.
     """
-    digest = hashlib.blake2b(kind.encode(), digest_size=16)
+    digest, names = hashlib.blake2b(kind.encode(), digest_size=16), hashlib.blake2b(kind.encode(), digest_size=8)
     for path in paths:
-        try:
-            status = path.stat()
-        except OSError:
-            raise UserError(f"{path} is missing") from None
+        require_file(path)
+        status = path.stat()
         times = f"{status.st_mtime_ns}|{status.st_ctime_ns}"  # an image copied with its old time has a new ctime
-        digest.update(f"{os.path.abspath(path)}|{status.st_size}|{times}\n".encode("utf-8", "surrogateescape"))
+        name = os.path.abspath(path).encode("utf-8", "surrogateescape")
+        digest.update(name + f"|{status.st_size}|{times}\n".encode())
+        names.update(name + b"\n" if of is None else b"")
+    if of is not None:
+        names.update(os.path.abspath(of).encode("utf-8", "surrogateescape"))
     try:
-        root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dlcv-hw2"
     except RuntimeError:  # no HOME, and a user whom the system does not know: no cache
         return compute()
-    file = root / "dlcv-hw2" / f"{digest.hexdigest()}.npy"
+    file = root / f"{names.hexdigest()}-{digest.hexdigest()}.npy"
     try:
-        return np.load(file, allow_pickle=False)
+        array = np.load(file, allow_pickle=False)
+        with contextlib.suppress(OSError):
+            os.utime(file)  # read just now
+        return array
     except (OSError, ValueError, EOFError):  # not cached yet, or an unreadable cache: compute again
         array = compute()
-    with contextlib.suppress(UserError):  # a cache that cannot be written costs only time
+    with contextlib.suppress(UserError, OSError):  # a cache that cannot be written costs only time
         atomic_write(file, lambda handle: np.save(handle, array))
+        _tidy(root, file)
     return array
 
 
-def _cached_images(paths: list[Path], size: int) -> Tensor:
-    return torch.from_numpy(cached(paths, f"1 {size}", lambda: decode_images(paths, size).numpy()))
+def _tidy(root: Path, newest: Path) -> None:
+    """Remove from the cache what `newest` replaces, what killed processes left, and what was not read for longest."""
+    remove_parts(root)
+    for old in root.glob(f"{newest.name.split('-')[0]}-*.npy"):
+        if old != newest:
+            old.unlink(missing_ok=True)
+    kept = sorted(root.glob("*.npy"), key=lambda file: (file != newest, -file.stat().st_mtime))
+    total = 0
+    for file in kept:
+        total += file.stat().st_size
+        if total > CACHE_BYTES and file != newest:
+            file.unlink(missing_ok=True)
+
+
+def _cached_images(paths: list[Path], size: int, of: Path) -> Tensor:
+    return torch.from_numpy(cached(paths, f"2 {size}", lambda: decode_images(paths, size).numpy(), of))
 
 
 def load_folder(folder: Path, size: int) -> Tensor:
-    """All images of a folder as uint8 (n, 3, size, size), decoded once and cached."""
-    return _cached_images(list_images(folder), size)
+    """All images of a folder as uint8 (n, 3, size, size), decoded once and cached; stderr names what is no image."""
+    paths = list_images(folder)
+    warn_of_others(folder, paths, "not among the images")
+    return _cached_images(paths, size, folder)
 
 
 def read_labels(file: Path) -> dict[str, int]:
-    """The rows of an `image_name,label` csv as {image name: label}.
+    """The rows of an `image_name,label` csv as {image name: label}, the names in Unicode's composed form (NFC).
 
-    A byte-order mark, CRLF, extra columns and spaces around the header are accepted.  Raises UserError,
-    naming file and row, for a missing file or column, a duplicate name, or a label that is not 0 to 9.
+    A byte-order mark, CRLF, extra columns and spaces around the header are accepted.  Raises UserError, naming file
+    and row, for a missing file or column, two columns or images of one name, or a label that is not 0 to 9.
     """
     try:
-        with open(file, newline="", encoding="utf-8-sig") as handle:
-            rows = list(csv.reader(handle))
-    except OSError as error:
-        raise UserError(f"{file} cannot be read: {error.strerror}") from None
-    except (csv.Error, UnicodeDecodeError) as error:
+        rows = list(csv.reader(io.StringIO(read_text(file), newline="")))
+    except csv.Error as error:
         raise UserError(f"{file} is not a csv file ({error})") from None
     header = [cell.strip().lower() for cell in rows[0]] if rows else []
     if "image_name" not in header or "label" not in header:
         raise UserError(f"{file} lacks the header image_name,label")
+    for name in ("image_name", "label"):
+        if header.count(name) > 1:
+            raise UserError(f"{file} has {header.count(name)} columns called {name}, in {','.join(header)}")
     name_column, label_column = header.index("image_name"), header.index("label")
-    labels: dict[str, int] = {}
+    cells = []
     for number, row in enumerate(rows[1:], 2):
         if not any(cell.strip() for cell in row):
             continue
         if len(row) <= max(name_column, label_column):
             raise UserError(f"{file} row {number} has {len(row)} columns, expected image_name,label")
-        name, label = row[name_column].strip(), row[label_column].strip()
+        cells.append((number, row[name_column].strip(), row[label_column].strip()))
+    return checked_labels(file, cells)
+
+
+def checked_labels(file: Path, rows: Iterable[tuple[int, str, str]]) -> dict[str, int]:
+    """Rows (number, image name, label) of a table as {image name: label}, the names in Unicode's composed form.
+
+    Raises UserError, naming `file` and row, for what stands twice, no digit, or no row at all.
+    """
+    labels: dict[str, int] = {}
+    for number, name, label in rows:
+        name = unicodedata.normalize("NFC", name)
         # int() does not read thousands of digits
         if not (label.isascii() and label.isdigit() and len(label) < 10 and int(label) < NUM_CLASSES):
             raise UserError(f"{file} row {number}: label '{label:.30}' of {name} is not a digit from 0 to 9")
@@ -177,7 +367,7 @@ def load_digits(domain: Path, split: str) -> tuple[Tensor, Tensor]:
     file = domain / f"{split}.csv"
     labels = read_labels(file)
     try:
-        images = _cached_images([domain / "data" / name for name in labels], 28)
+        images = _cached_images(find_files(domain / "data", labels), 28, file)
     except UserError as error:
         raise UserError(f"an image of {file}: {error}") from None
     return images, torch.tensor(list(labels.values()))
