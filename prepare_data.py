@@ -2,7 +2,7 @@
 
     python3 prepare_data.py hw2_data                            # fetch the originals into originals/, make all sets
     python3 prepare_data.py hw2_data --sources DIR              # of originals that lie in DIR; fetch what it lacks
-    python3 prepare_data.py hw2_data --only svhn --input PATH   # of your own images: a folder, .npz or .parquet
+    python3 prepare_data.py hw2_data --only svhn --input DIR    # of a folder of your own images, see docs/data.md
     python3 prepare_data.py --verify hw2_data                   # read every image, print a table beside the course's
     python3 prepare_data.py --preview hw2_data                  # contact sheets, hw2_data/preview/SET.png
     python3 prepare_data.py --builtin builtin_data              # a small stand-in
@@ -17,8 +17,8 @@ Training and test set of each original are pooled and split anew, with the cours
 digits are train, 20 % of 80 % val, the rest is test, with its labels in test.csv and images in test/.  Of CelebA,
 38,464 faces are train, 2,025 val and another 2,025 test.  The same seed and originals give the same images.
 
-A set appears whole, with a MANIFEST of counts, means and SHA-256, or not at all.  After an interruption the same
-command goes on; a set that is there already is never overwritten.
+A set appears whole, with a MANIFEST of counts, means and SHA-256, or not at all, and is never overwritten: made again
+of the same pixels and labels it is there already, of others it is refused.  One process at a time writes into a folder.
 
 The built-in data are for smoke runs and tests only: scikit-learn's digits restyled, and faces drawn by the script.
 """
@@ -28,8 +28,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common.config import UserError, option, parse_config, run_script
+from common.files import locked
 from data.builtin import write_builtin
 from data.originals import Sources, own, public
+from data.reading import warn
 from data.tree import COURSE, HEADER, describe, present_splits, preview, read_manifest, recipe_of, row_of, write_set
 
 
@@ -40,17 +42,13 @@ class Config:
     sources: Path = option(Path("originals"), "folder of the originals, sub-folders included")
     download: bool = option(True, "fetch the originals that --sources lacks")
     checksums: bool = option(True, "refuse originals whose MD5 is not the one that torchvision knows")
-    photographs: str = option("", "folder, tar or zip of photographs to use instead of BSDS500")
-    input: str = option("", "your own images of the one set that --only names: folder, .npz or .parquet")
+    photographs: str = option("", "folder or tar of photographs to use instead of BSDS500")
+    input: str = option("", "folder of your own images of the one set that --only names")
     verify: bool = option(False, "read every image and print a table beside the course's numbers")
     preview: bool = option(False, "write a contact sheet of each set")
-    builtin: bool = option(False, "make the built-in data: in a new or empty folder, or over an earlier --builtin")
+    builtin: bool = option(False, "make the built-in data in a new or empty folder")
     count: int = option(600, "--builtin: training digits of each set; a third val, half faces", low=30, high=1200)
     seed: int = option(0, "of the split, of MNIST-M's patches and of the built-in data", low=0)
-
-
-def warn(kind: str, text: object) -> None:
-    print(f"{Path(sys.argv[0]).name}: {kind}: {text}", file=sys.stderr, flush=True)
 
 
 def verify(root: Path, names: list[str]) -> int:
@@ -60,26 +58,24 @@ def verify(root: Path, names: list[str]) -> int:
     print(HEADER)
     failed = 0
     for name in names:
-        domain = root / COURSE[name].folder
-        manifest = None
+        domain, seen = root / COURSE[name].folder, {}
         try:
             manifest = read_manifest(domain)
         except UserError as error:
-            warn("error", error)
-            failed += 1
+            print(f"prepare_data.py: error: {error}", file=sys.stderr)
+            manifest, failed = None, failed + 1
         for split in present_splits(domain, name) if manifest is None else manifest["splits"]:
             try:
-                found = describe(domain, name, split)
+                found = describe(domain, name, split, seen)
                 print(row_of(name, split, found), flush=True)
                 if manifest and found._asdict() != manifest["splits"][split]:
                     raise UserError(f"{domain}: the {split} split is not what its MANIFEST says, it was changed")
             except UserError as error:
-                warn("error", error)
+                print(f"prepare_data.py: error: {error}", file=sys.stderr)
                 failed += 1
             else:
                 if found.modes != [COURSE[name].mode]:
-                    kinds = ", ".join(found.modes)
-                    warn("warning", f"{domain}: the {split} images are {kinds}, the course's {COURSE[name].mode}")
+                    warn(f"{domain}: the {split} images are {', '.join(found.modes)}, the course's {COURSE[name].mode}")
     return failed
 
 
@@ -96,12 +92,16 @@ def make(config: Config, names: list[str]) -> None:
         else:
             originals = public(name, sources, config.photographs, config.seed)
         if not place.exists():
-            write_set(config.folder, name, originals, config.seed)
-            print(f"{place}: made of {originals.source}", flush=True)
-        elif {**read_manifest(place), "splits": {}} == {**recipe_of(name, originals, config.seed), "splits": {}}:
-            print(f"{place}: there already, made of {originals.source}", flush=True)
-        else:
-            raise UserError(f"{place} is there already, made of other originals or with another seed: remove it first")
+            with locked(config.folder):
+                if not place.exists():  # still
+                    write_set(config.folder, name, originals, config.seed)
+                    print(f"{place}: made of {originals.source}", flush=True)
+                    continue
+        manifest, recipe = read_manifest(place), recipe_of(name, originals, config.seed)
+        if different := [key for key in recipe if key != "source" and manifest.get(key) != recipe[key]]:
+            what = "with another seed" if different == ["seed"] else "of other images or labels"
+            raise UserError(f"{place} is there already, made {what} ({manifest['source']}): remove it first")
+        print(f"{place}: there already, made of {originals.source}", flush=True)
 
 
 def main() -> None:
@@ -123,7 +123,8 @@ def main() -> None:
             for name in present:
                 print(preview(config.folder, name))
         elif config.builtin:
-            write_builtin(config.folder, config.count, config.seed)
+            with locked(config.folder):
+                write_builtin(config.folder, config.count, config.seed)
         else:
             make(config, names)
     except OSError as error:

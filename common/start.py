@@ -66,11 +66,12 @@ def run_script(main: Callable[[], None]) -> None:
         sys.exit(141)
     except (MemoryError, RuntimeError, OSError) as error:
         if _is_memory(error):
-            device = "out of memory" in str(error)
-            advice = "use another --device" if device else "ask for less at once"
-            refuse(
-                f"the {'device' if device else 'machine'}'s memory is full ({first_sentence(error)}), free some or {advice}"
-            )
+            whose, advice = "machine", "ask for less at once"
+            if "out of memory" in str(error):
+                whose, advice = "device", "use another --device"
+            said = str(error).partition("DefaultCPUAllocator: ")[2] or error  # behind where in the code it happened
+            reason = first_sentence(said)
+            refuse(f"the {whose}'s memory is full ({reason}), free some or {advice}")
         elif isinstance(error, OSError) and error.filename is None and error.errno in CANNOT_WRITE and sys.stdout:
             _drop_output()  # no file's name: it is standard output
             refuse(f"standard output cannot be written: {error.strerror or error}")

@@ -6,18 +6,19 @@ photographs, and its faces are drawn by this file.  No digit of a `train` set oc
 seed gives the same bytes.
 """
 
+import os
+import shutil
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFilter, PngImagePlugin
+from PIL import Image, ImageDraw, ImageFilter
 
 from common.config import UserError
-from common.files import atomic_write, remove_parts
-from common.images import SOFTWARE
+from common.files import read_text
 from data.reading import NUM_CLASSES
-from data.tree import DIGIT_SETS, PREVIEW, stream, to_bytes, write_csv
+from data.tree import DIGIT_SETS, stream, to_bytes, write_csv
 
-TAG = "dlcv-hw2 built-in data"  # in every PNG file and the README, so that a later run knows its own tree
+TAG = "dlcv-hw2 built-in data"  # begins the README, so that a later run knows its own tree
 README = f"""{TAG}
 
 A small stand-in for the course's data, written by `python3 prepare_data.py --builtin DIR`.
@@ -197,59 +198,39 @@ def draw_face(random: np.random.Generator) -> np.ndarray:
     return to_bytes(np.asarray(small) / 255.0 * (1 + light[:, None]) + random.normal(0, 0.012, (64, 64, 3)))
 
 
-def save_png(path: Path, pixels: np.ndarray) -> None:
-    """Write uint8 (h, w, 3) or (h, w) as an RGB or grey PNG file that carries TAG."""
-    info = PngImagePlugin.PngInfo()
-    info.add_text("Software", TAG)
-    atomic_write(path, lambda handle: Image.fromarray(pixels).save(handle, "PNG", pnginfo=info))
+def write_builtin(root: Path, count: int, seed: int) -> None:
+    """Write the built-in tree: `count` training digits of each set, a third for validation, half as many faces.
 
-
-def clear_folder(folder: Path) -> None:
-    """Make `folder`, or remove the images of an earlier --builtin from it, and what a killed one had half written.
-
-    Raises UserError if it holds anything else; hidden files are passed over.
+    Made in a hidden folder, and there only when all of it is.  Raises UserError if `root` holds anything but such a
+    tree, or one of another count or seed.
     """
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"{folder} is a file, expected a folder")
-    folder.mkdir(parents=True, exist_ok=True)
-    readme = folder / "README.txt"
-    names = [path.name for path in folder.iterdir() if not path.name.startswith(".")]
-    if names and not (readme.is_file() and TAG.encode() in readme.read_bytes()):
-        raise UserError(f"{folder} is not empty and was not written by --builtin, choose another folder")
-    files = [path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".")]
-    images = [path for path in files if path.suffix != ".csv" and path != readme]
-    for path in images:
-        mark = SOFTWARE if path.parent == folder / PREVIEW else TAG
-        with open(path, "rb") as handle:
-            if mark.encode() not in handle.read(200):
-                raise UserError(f"{path} was not written by --builtin, choose another folder")
-    for path in images:
-        path.unlink()
-    for place in (folder, *filter(Path.is_dir, folder.rglob("*"))):
-        remove_parts(place)
-
-
-def write_builtin(folder: Path, count: int, seed: int) -> None:
-    """Write the built-in tree: `count` training digits of each set, a third for validation, half as many faces."""
     try:
         from sklearn import datasets  # here, so that nothing else needs scikit-learn
     except ImportError:
         raise UserError("the built-in data need scikit-learn, run: pip install -r requirements-dev.txt") from None
-    clear_folder(folder)
-    atomic_write(folder / "README.txt", README.encode())
+    readme, part = root / "README.txt", root / ".builtin.part"
+    text = f"{README}\n{count} training digits of each set, seed {seed}.\n"
+    earlier = read_text(readme) if readme.exists() else ""
+    if earlier == text and (root / "face").exists() and (root / "digits").exists():
+        print(f"{root}: there already")
+        return
+    if earlier.startswith(TAG):
+        raise UserError(f"{root} holds built-in data of another --count or --seed: remove it first")
+    if any(not path.name.startswith(".") for path in root.iterdir()):
+        raise UserError(f"{root} is not empty and was not written by --builtin, choose another folder")
+    shutil.rmtree(part, ignore_errors=True)  # of a run that was killed
     for split, number in (("train", count // 2), ("val", count // 6)):
-        faces = folder / "face" / split
-        faces.mkdir(parents=True, exist_ok=True)
+        (part / "face" / split).mkdir(parents=True)
         random = stream(seed, "face", split)
         for index in range(number):
-            save_png(faces / f"{index:05d}.png", draw_face(random))
+            Image.fromarray(draw_face(random)).save(part / "face" / split / f"{index:05d}.png")
 
     bunch = datasets.load_digits()
     photos = [Image.fromarray(photo) for photo in datasets.load_sample_images().images]
     chosen = split_digits(bunch.target, count, seed)
     for name, draw in zip(DIGIT_SETS, (draw_mnistm, draw_svhn, draw_usps), strict=True):
-        domain = folder / "digits" / name
-        (domain / "data").mkdir(parents=True, exist_ok=True)
+        domain = part / "digits" / name
+        (domain / "data").mkdir(parents=True)
         numbers = stream(seed, name, "names").permutation(sum(map(len, chosen.values())))  # data/ mixes the splits
         for split, indices in chosen.items():
             taken, numbers = np.sort(numbers[: len(indices)]), numbers[len(indices) :]
@@ -257,7 +238,11 @@ def write_builtin(folder: Path, count: int, seed: int) -> None:
             indices = random.permutation(indices)
             digits = bunch.images[indices]
             for index, number in enumerate(taken):
-                save_png(domain / "data" / f"{number:05d}.png", draw(digits, index, photos, random))
+                Image.fromarray(draw(digits, index, photos, random)).save(domain / "data" / f"{number:05d}.png")
             write_csv(domain / f"{split}.csv", taken, bunch.target[indices])
         write_csv(domain / "test.csv", np.arange(3), np.zeros(3, dtype=int))
-    print(f"{folder}: {count // 2} + {count // 6} drawn faces, {count} + {count // 3} digits of each of three sets")
+    (part / "README.txt").write_text(text)
+    for name in ("README.txt", "face", "digits"):
+        os.rename(part / name, root / name)
+    part.rmdir()
+    print(f"{root}: {count // 2} + {count // 6} drawn faces, {count} + {count // 3} digits of each of three sets")

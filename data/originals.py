@@ -1,6 +1,6 @@
 """Reading the public originals, or the user's own images, in the form the course gave them.
 
-MNIST, SVHN, USPS and CelebA are fetched, checked and (but for CelebA's photographs) read by torchvision's datasets.
+The addresses and checksums of MNIST, SVHN, USPS and CelebA are torchvision's, and so are the readers of SVHN and USPS.
 """
 
 import gzip
@@ -8,9 +8,8 @@ import hashlib
 import os
 import shutil
 import tarfile
-import tempfile
 import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -19,8 +18,19 @@ import numpy as np
 from PIL import Image
 
 from common.config import UserError
-from data.reading import IMAGE_SUFFIXES, NUM_CLASSES, decode_image, read_labels
-from data.tree import COURSE, Originals, stream
+from common.files import locked, read_text
+from data.reading import (
+    IMAGE_SUFFIXES,
+    NUM_CLASSES,
+    checked_labels,
+    decode_image,
+    find_files,
+    is_image,
+    list_files,
+    read_labels,
+    warn,
+)
+from data.tree import COURSE, Originals, in_threads, stream
 
 BSDS500 = "BSR_bsds500.tgz"
 BSDS500_URL = f"http://www.eecs.berkeley.edu/Research/Projects/CS/vision/grouping/BSR/{BSDS500}"
@@ -28,6 +38,7 @@ BSDS500_IMAGES = "BSDS500/data/images/"  # the archive's other images are copies
 PHOTOGRAPH = 481  # the longer side of a BSDS500 photograph; larger ones of the user's are reduced to it
 NAMESAKES = {"FashionMNIST", "KMNIST", "QMNIST", "EMNIST"}  # torchvision's folders of files that are named as MNIST's
 CROP = (12, 30)  # left and top of the course's 64x64 faces in CelebA's aligned photographs at half resolution
+DIGITS = list("0123456789")
 
 Pixels = np.ndarray  # uint8 (height, width, 3) or (height, width)
 
@@ -47,6 +58,16 @@ def import_datasets() -> ModuleType:
         reason = str(error).splitlines()[0]
         raise UserError(f"torchvision is needed to read the originals and does not import ({reason})") from None
     return datasets
+
+
+def guarded(path: Path, read: Callable[[], Any]) -> Any:
+    """read(), whatever a library raises for a broken file made one sentence that names it."""
+    try:
+        return read()
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"{path} cannot be read ({str(error) or type(error).__name__})") from None
 
 
 def to_course(name: str, pixels: Pixels, where: object) -> Pixels:
@@ -75,51 +96,26 @@ def to_course(name: str, pixels: Pixels, where: object) -> Pixels:
     return np.asarray(image)
 
 
-def checksum_of(files: Iterable[tuple[str, int]]) -> str:
-    """A short checksum of names and sizes in bytes, by which a later run knows the same originals."""
-    lines = "".join(f"{name} {size}\n" for name, size in files)
-    return hashlib.sha256(lines.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+def digest_of(content: bytes | Pixels) -> bytes:
+    """SHA-256 of bytes, or of pixels whatever file they came from."""
+    return hashlib.sha256(content if isinstance(content, bytes) else np.ascontiguousarray(content)).digest()
 
 
-def checksum_of_files(paths: Iterable[Path]) -> str:
-    return checksum_of((path.name, path.stat().st_size) for path in paths)
-
-
-def checked_labels(labels: np.ndarray, count: int, where: object) -> np.ndarray:
-    """Labels as int64 (count,).  Raises UserError, naming `where`, if they are others than 0 to 9 or not as many."""
-    labels = np.asarray(labels).reshape(-1)
-    if len(labels) != count:
-        raise UserError(f"{where} has {count} images and {len(labels)} labels")
-    if not np.issubdtype(labels.dtype, np.integer) or (count and not 0 <= labels.min() <= labels.max() < NUM_CLASSES):
-        raise UserError(f"{where} has labels that are not digits from 0 to 9")
-    return labels.astype(np.int64)
+def checksum_of(digests: Iterable[bytes], labels: np.ndarray | None = None) -> str:
+    """One checksum of images, by their own in order, and labels: by it a later run knows the same originals."""
+    whole = hashlib.sha256(b"".join(digests))
+    whole.update(b"" if labels is None else labels.astype(np.int64).tobytes())
+    return whole.hexdigest()[:32]
 
 
 # The public originals
 
 
-def is_hidden(path: Path, folder: Path) -> bool:
-    """Whether `path`, or a folder between it and `folder`, has a name that begins with a dot."""
-    return any(part.startswith(".") for part in path.relative_to(folder).parts)
-
-
 def find(folder: Path, name: str) -> Path | None:
-    """The file or folder `name` in `folder` or the nearest of its sub-folders, but for those of MNIST's namesakes."""
-    found = [
-        path
-        for path in (folder.rglob(name) if folder.is_dir() else ())
-        if not is_hidden(path, folder) and NAMESAKES.isdisjoint(path.relative_to(folder).parts)
-    ]
-    return min(found, key=lambda path: (len(path.parts), path), default=None)
-
-
-def check_md5(path: Path, md5: str | None, sources: Sources) -> None:
-    """Raises UserError if `path` is not the original of that MD5."""
-    if md5 and sources.checksums and not import_datasets().utils.check_integrity(path, md5):
-        raise UserError(
-            f"{path} is not the original, its MD5 is not {md5}: remove it and it is fetched again, "
-            "or accept it with --no-checksums"
-        )
+    """The file `name` in `folder` or the nearest of its sub-folders, but for those of MNIST's namesakes."""
+    files = list_files(folder, below=True) if folder.is_dir() else []
+    there = [path for path in files if path.name == name and NAMESAKES.isdisjoint(path.relative_to(folder).parts)]
+    return min(there, key=lambda path: (len(path.parts), path), default=None)
 
 
 def fetch(path: Path, addresses: list[str], md5: str | None) -> None:
@@ -130,23 +126,24 @@ def fetch(path: Path, addresses: list[str], md5: str | None) -> None:
     utils = import_datasets().utils
     part = path.with_name(f".download-{path.name}")
     reasons = []
-    try:
-        shutil.rmtree(part, ignore_errors=True)  # of a run that was killed
-        part.mkdir(parents=True)
-        for address in addresses:
-            try:
-                if "://" in address:
-                    utils.download_url(address, part, path.name, md5)
-                else:
-                    utils.download_file_from_google_drive(address, part, path.name, md5)
-                os.replace(part / path.name, path)
-                return
-            except (OSError, RuntimeError, ValueError) as error:
-                reasons.append(str(error).splitlines()[0] if str(error) else type(error).__name__)
-    except OSError as error:
-        raise UserError(f"{path} cannot be written: {error.strerror or error}") from None
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+    with locked(path.parent):
+        try:
+            shutil.rmtree(part, ignore_errors=True)  # of a run that was killed
+            part.mkdir()
+            for address in addresses:
+                try:
+                    if "://" in address:
+                        utils.download_url(address, part, path.name, md5)
+                    else:
+                        utils.download_file_from_google_drive(address, part, path.name, md5)
+                    os.replace(part / path.name, path)
+                    return
+                except (OSError, RuntimeError, ValueError) as error:
+                    reasons.append(str(error).splitlines()[0] if str(error) else type(error).__name__)
+        except OSError as error:
+            raise UserError(f"{path} cannot be written: {error.strerror or error}") from None
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
     raise UserError(
         f"{path.name} cannot be downloaded ({'; '.join(dict.fromkeys(reasons))}): put it into {path.parent}, "
         f"or give the folder that holds it by --sources"
@@ -154,84 +151,78 @@ def fetch(path: Path, addresses: list[str], md5: str | None) -> None:
 
 
 def original(sources: Sources, place: str, addresses: list[str], md5: str | None = None) -> Path:
-    """The original whose path below --sources torchvision wants to be `place`; found anywhere below, or fetched."""
+    """The original whose path below --sources torchvision wants to be `place`; found anywhere below, or fetched.
+
+    Raises UserError if it cannot be had or is another file than that MD5 says.
+    """
     path = find(sources.folder, PurePosixPath(place).name)
     if path is None:
         path = sources.folder / place
         if not sources.download:
             raise UserError(f"{sources.folder} lacks {path.name}, and --no-download was given")
         fetch(path, addresses, md5)
-    check_md5(path, md5, sources)
+    if md5 and sources.checksums and not import_datasets().utils.check_integrity(path, md5):
+        raise UserError(
+            f"{path} is not the original, its MD5 is not {md5}: remove it and it is fetched again, "
+            "or accept it with --no-checksums"
+        )
     return path
 
 
-def read_mnist(sources: Sources) -> tuple[list[Path], np.ndarray, np.ndarray]:
-    """MNIST's four files, its images uint8 (70000, 28, 28) and labels int64 (70000,): training set, then test set."""
+def read_idx(path: Path) -> np.ndarray:
+    """The uint8 array of one of MNIST's idx files, as published or unpacked."""
+
+    def read() -> np.ndarray:
+        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        dimensions = content[3]
+        shape = np.frombuffer(content, ">u4", dimensions, 4)
+        return np.frombuffer(content, np.uint8, offset=4 + 4 * dimensions).reshape(shape)
+
+    return guarded(path, read)
+
+
+def read_mnist(sources: Sources) -> tuple[np.ndarray, np.ndarray]:
+    """MNIST's images uint8 (70000, 28, 28) and labels (70000,): training set, then test set."""
     datasets = import_datasets()
-    files = []
+    arrays = []
     for name, md5 in datasets.MNIST.resources:
         bare = find(sources.folder, name.removesuffix(".gz")) if find(sources.folder, name) is None else None
         addresses = [mirror + name for mirror in datasets.MNIST.mirrors]
-        files.append(bare or original(sources, f"MNIST/raw/{name}", addresses, md5))
-    with tempfile.TemporaryDirectory() as folder:
-
-        class UnpackedMNIST(datasets.MNIST):
-            raw_folder = folder
-
-        for file in files:
-            opened = gzip.open(file) if file.suffix == ".gz" else open(file, "rb")
-            with opened, open(Path(folder, file.name.removesuffix(".gz")), "wb") as target:
-                guarded(file, lambda opened=opened, target=target: shutil.copyfileobj(opened, target))
-        parts = [
-            guarded(files[0 if train else 2], lambda train=train: UnpackedMNIST(folder, train))
-            for train in (True, False)
-        ]
-        images = np.concatenate([part.data.numpy() for part in parts])
-        labels = np.concatenate([part.targets.numpy() for part in parts])
-    return files, images, checked_labels(labels, len(images), files[0].parent)
+        path = bare or original(sources, f"MNIST/raw/{name}", addresses, md5)
+        arrays.append(read_idx(path))
+        if len(arrays) % 2 == 0:
+            refuse_labels(arrays[-1], len(arrays[-2]), path)
+    return np.concatenate(arrays[::2]), np.concatenate(arrays[1::2])
 
 
-def guarded(path: Path, read: Callable[[], Any]) -> Any:
-    """read(), whatever a library raises for a broken file made one sentence that names it."""
-    try:
-        return read()
-    except UserError:
-        raise
-    except Exception as error:
-        raise UserError(f"{path} cannot be read ({str(error) or type(error).__name__})") from None
-
-
-def read_svhn(sources: Sources) -> tuple[list[Path], np.ndarray, np.ndarray]:
-    """SVHN's two files, its images uint8 (99289, 32, 32, 3) and labels int64 (99289,): training set, then test set."""
+def read_split_list(name: str, sources: Sources) -> tuple[np.ndarray, np.ndarray]:
+    """SVHN's images uint8 (99289, 32, 32, 3), or USPS's (9298, 16, 16), and labels (n,), its training set first."""
     datasets = import_datasets()
 
     class CheckedSVHN(datasets.SVHN):
         def _check_integrity(self) -> bool:
             return True  # original() has
 
-    files, images, labels = [], [], []
+    images, labels = [], []
     for split in ("train", "test"):
-        url, name, md5 = datasets.SVHN.split_list[split]
-        file = original(sources, name, [url], md5)
-        part = guarded(file, lambda file=file, split=split: CheckedSVHN(file.parent, split))
-        files.append(file)
-        images.append(part.data.transpose(0, 2, 3, 1))
-        labels.append(checked_labels(part.labels, len(part), file))
-    return files, np.concatenate(images), np.concatenate(labels)
+        url, file, md5 = (datasets.SVHN if name == "svhn" else datasets.USPS).split_list[split]
+        path = original(sources, file, [url], md5)
+        if name == "svhn":
+            part = guarded(path, lambda path=path, split=split: CheckedSVHN(path.parent, split))
+            images.append(part.data.transpose(0, 2, 3, 1))
+            labels.append(np.asarray(part.labels))
+        else:
+            part = guarded(path, lambda path=path, split=split: datasets.USPS(path.parent, split == "train"))
+            images.append(part.data)
+            labels.append(np.asarray(part.targets))
+        refuse_labels(labels[-1], len(images[-1]), path)
+    return np.concatenate(images), np.concatenate(labels)
 
 
-def read_usps(sources: Sources) -> tuple[list[Path], np.ndarray, np.ndarray]:
-    """USPS's two files, its images uint8 (9298, 16, 16) and labels int64 (9298,): training set, then test set."""
-    datasets = import_datasets()
-    files, images, labels = [], [], []
-    for split in ("train", "test"):
-        url, name, md5 = datasets.USPS.split_list[split]
-        file = original(sources, name, [url], md5)
-        part = guarded(file, lambda file=file, split=split: datasets.USPS(file.parent, split == "train"))
-        files.append(file)
-        images.append(part.data)
-        labels.append(checked_labels(np.array(part.targets), len(part), file))
-    return files, np.concatenate(images), np.concatenate(labels)
+def refuse_labels(labels: np.ndarray, count: int, path: Path) -> None:
+    """Raise UserError unless the labels of `path` are digits and as many as its images."""
+    if labels.shape != (count,) or not np.isin(labels, range(NUM_CLASSES)).all():
+        raise UserError(f"{path} cannot be read (its labels are not {count} digits from 0 to 9)")
 
 
 def celeba(sources: Sources) -> Originals:
@@ -239,11 +230,13 @@ def celeba(sources: Sources) -> Originals:
 
     Every photograph is taken, whatever CelebA's partition: the course's split is its own.
     """
-    folder = find(sources.folder, "img_align_celeba")
-    if folder is not None and not any(folder.glob("*.jpg")):
-        folder = find(folder, "img_align_celeba")  # some archives nest the folder
+    files = list_files(sources.folder, below=True) if sources.folder.is_dir() else []
+    files = [file for file in files if file.parent.name == "img_align_celeba" and file.suffix.lower() == ".jpg"]
+    folder = min((file.parent for file in files), key=lambda path: (len(path.parts), path), default=None)
+    photographs = {file.name: file for file in files if file.parent == folder}
     table = find(sources.folder, "list_eval_partition.txt") or find(sources.folder, "list_eval_partition.csv")
-    if folder is None or table is None:
+    archive = None
+    if not photographs or table is None:
         entries = {name: (address, md5) for address, md5, name in import_datasets().CelebA.file_list}
 
         def get(name: str) -> Path:
@@ -251,74 +244,61 @@ def celeba(sources: Sources) -> Originals:
             return original(sources, f"celeba/{name}", [address], md5)
 
         table = table or get("list_eval_partition.txt")
-        archive = None if folder else get("img_align_celeba.zip")
-    else:
-        archive = None
-    lines = guarded(table, lambda: table.read_text(encoding="utf-8").splitlines())
+        archive = None if photographs else get("img_align_celeba.zip")
+    lines = read_text(table).splitlines()
     names = [line.replace(",", " ").split()[0] for line in lines if line.strip() and not line.startswith("image_id")]
     if archive:
         opened = guarded(archive, lambda: zipfile.ZipFile(archive))
         members = {PurePosixPath(member.filename).name: member for member in opened.infolist()}
-        sizes = {name: member.file_size for name, member in members.items()}
-
-        def photograph(name: str) -> Pixels:
-            content = guarded(archive, lambda: opened.read(members[name]))
-            return decode_image(Path(f"{archive}/{name}"), content=content)
-
+        place, there = archive, members.keys()
     else:
-        sizes = {entry.name: entry.stat().st_size for entry in os.scandir(folder)}
-
-        def photograph(name: str) -> Pixels:
-            return decode_image(folder / name)
-
-    place = archive or folder
-    if missing := [name for name in names if name not in sizes]:
+        place, there = folder, photographs.keys()
+    if missing := [name for name in names if name not in there]:
         raise UserError(f"{place} lacks {len(missing)} of the {len(names)} photographs of {table}, {missing[0]} first")
 
-    def image(index: int) -> Pixels:
-        return to_course("face", photograph(names[index]), f"{place}/{names[index]}")
+    def read(name: str) -> bytes:
+        return guarded(place, lambda: opened.read(members[name]) if archive else photographs[name].read_bytes())
 
-    checksum = checksum_of((name, sizes[name]) for name in names)
-    return Originals(f"CelebA, {len(names):,} aligned photographs", checksum, len(names), None, image)
+    digests = list(in_threads(lambda name: digest_of(read(name)), names, len(names), "face: checksums"))
+
+    def image(index: int) -> Pixels:
+        where, content = Path(f"{place}/{names[index]}"), read(names[index])
+        if digest_of(content) != digests[index]:
+            raise UserError(f"{where} was changed meanwhile")
+        return to_course("face", decode_image(where, content=content), where)
+
+    return Originals(f"CelebA, {len(names):,} aligned photographs", checksum_of(digests), len(names), None, image)
 
 
 def read_photographs(path: Path) -> list[Pixels]:
-    """The photographs of a folder, tar or zip, sub-folders included, by name, as uint8 (height, width, 3).
+    """The photographs of a folder or a tar, sub-folders included, by name, as uint8 (height, width, 3).
 
     Of BSDS500 only its own 500.  Larger ones are reduced to 481 pixels, so that a patch shows as much of a scene.
     Raises UserError if there is none or one is smaller than a digit.
     """
-    contents: dict[str, bytes] = {}
-    if path.is_dir():
-        for file in path.rglob("*"):
-            if file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith("."):
-                contents[file.relative_to(path.parent).as_posix()] = guarded(file, file.read_bytes)
-    elif zipfile.is_zipfile(path):
-        with guarded(path, lambda: zipfile.ZipFile(path)) as archive:
-            for name in archive.namelist():
-                if Path(name).suffix.lower() in IMAGE_SUFFIXES:
-                    contents[name] = guarded(path, lambda name=name: archive.read(name))
-    else:
 
-        def unpack() -> None:
-            with tarfile.open(path) as archive:
-                for member in archive:
-                    if member.isfile() and Path(member.name).suffix.lower() in IMAGE_SUFFIXES:
-                        contents[member.name] = archive.extractfile(member).read()
+    def opened() -> Iterator[tuple[str, Pixels]]:
+        if path.is_dir():
+            for file in filter(is_image, list_files(path, below=True)):
+                yield str(file), decode_image(file)
+            return
+        with tarfile.open(path) as archive:
+            members = {member.name: member for member in archive if member.isfile()}
+            for name in sorted(members):
+                base = PurePosixPath(name)
+                if base.suffix.lower() in IMAGE_SUFFIXES and not base.name.startswith("."):
+                    yield f"{path}/{name}", decode_image(path / name, content=archive.extractfile(members[name]).read())
 
-        guarded(path, unpack)
-    contents = {name: content for name, content in contents.items() if not Path(name).name.startswith(".")}
-    names = sorted([name for name in contents if BSDS500_IMAGES in name] or contents)
-    if not names:
-        raise UserError(f"{path} holds no photograph")
+    pictures = dict(guarded(path, lambda: list(opened())))
     photographs = []
-    for name in names:
-        where = (path.parent if path.is_dir() else path) / name
-        image = Image.fromarray(decode_image(where, content=contents.pop(name)))
+    for where in [where for where in pictures if BSDS500_IMAGES in where] or pictures:
+        image = Image.fromarray(pictures[where])
         image.thumbnail((PHOTOGRAPH, PHOTOGRAPH), Image.Resampling.LANCZOS)
         if min(image.size) < COURSE["mnistm"].size:
             raise UserError(f"{where} is {image.width}x{image.height} after reduction, too small for a 28x28 patch")
         photographs.append(np.asarray(image))
+    if not photographs:
+        raise UserError(f"{path} holds no photograph")
     return photographs
 
 
@@ -337,199 +317,126 @@ def blend(digit: np.ndarray, photographs: list[Pixels], random: np.random.Genera
     return np.where(digit[:, :, None] > 0, 255 - patch, patch)
 
 
-def mnistm(sources: Sources, photographs: str, seed: int) -> Originals:
-    """MNIST over patches of BSDS500, or of the folder or archive `photographs` if that is not empty."""
-    files, digits, labels = read_mnist(sources)
-    if photographs:
-        place = Path(photographs)
-        if not place.exists():
-            raise UserError(f"{place} is missing")
-    else:
-        place = find(sources.folder, "BSDS500") or original(sources, BSDS500, [BSDS500_URL])
+def public(name: str, sources: Sources, photographs: str, seed: int) -> Originals:
+    """The public originals of a set: found in `sources` or fetched into it.
+
+    MNIST-M is made of MNIST over patches of BSDS500, or of the folder or tar `photographs` if that is not empty.
+    """
+    if sources.folder.exists() and not sources.folder.is_dir():
+        raise UserError(f"{sources.folder} is not a folder")
+    if name == "face":
+        return celeba(sources)
+    if name != "mnistm":
+        images, labels = read_split_list(name, sources)
+        checksum = checksum_of([digest_of(images)], labels)
+        source = f"{name.upper()}, {len(images):,} digits"
+        return Originals(source, checksum, len(images), labels, lambda i: to_course(name, images[i], f"{name} {i}"))
+
+    digits, labels = read_mnist(sources)
+    place = Path(photographs) if photographs else original(sources, BSDS500, [BSDS500_URL])
+    if not place.exists():
+        raise UserError(f"{place} is missing")
     pictures = read_photographs(place)
-    pixels = hashlib.sha256()
-    for picture in pictures:
-        pixels.update(picture)
 
     def image(index: int) -> Pixels:
         return blend(digits[index], pictures, stream(seed, "mnistm", "patch", str(index)))
 
     source = f"MNIST, {len(digits):,} digits, over patches of {len(pictures):,} photographs ({place.name})"
-    checksum = checksum_of([*((file.name, file.stat().st_size) for file in files), (pixels.hexdigest(), 0)])
+    checksum = checksum_of([digest_of(digits), *map(digest_of, pictures)], labels)
     return Originals(source, checksum, len(digits), labels, image)
-
-
-def public(name: str, sources: Sources, photographs: str, seed: int) -> Originals:
-    """The public originals of a set: found in `sources` or fetched into it."""
-    if sources.folder.exists() and not sources.folder.is_dir():
-        raise UserError(f"{sources.folder} is not a folder")
-    if name == "face":
-        return celeba(sources)
-    if name == "mnistm":
-        return mnistm(sources, photographs, seed)
-    files, images, labels = {"svhn": read_svhn, "usps": read_usps}[name](sources)
-
-    def image(index: int) -> Pixels:
-        return to_course(name, images[index], f"{name} {index}")
-
-    return Originals(f"{name.upper()}, {len(images):,} digits", checksum_of_files(files), len(images), labels, image)
 
 
 # The user's own images
 
 
 def own(path: Path, name: str) -> Originals:
-    """Images, and labels if they are digits, of a folder, .npz or .parquet, as originals of the set `name`.
+    """Images of a folder and its sub-folders, with labels if they are digits, as originals of the set `name`.
 
-    All splits that `path` may have are pooled.  Raises UserError, in one sentence, for what is not of these forms.
+    An image that is there several times, by its pixels in the course's form, is taken once, and stderr says so.
+    Raises UserError, in one sentence, for an image or label that cannot be used, or for two labels of one image.
     """
-    if not path.exists():
-        raise UserError(f"{path} is missing")
-    if path.suffix.lower() == ".npz":
-        read = own_arrays
-    elif path.suffix.lower() == ".parquet" or (path.is_dir() and any(path.rglob("*.parquet"))):
-        read = own_parquet
-    elif path.is_dir():
-        read = own_folder
-    else:
-        raise UserError(f"{path} is neither a folder nor a .npz or .parquet file")
-    checksum, labels, count, decode = read(path, name)
+    if not path.is_dir():
+        raise UserError(f"{path} is {'not a folder' if path.exists() else 'missing'}")
+    images = [file for file in list_files(path, below=True) if is_image(file)]
+    labels = {} if name == "face" else own_labels(path, images)
+    if not (images if name == "face" else labels):
+        kind = (
+            "" if name == "face" else " with a label: a csv (image_name,label), X_labels.txt of X/, or folders 0 to 9"
+        )
+        raise UserError(f"{path} holds no image{kind}")
+    chosen = images if name == "face" else [file for file in images if file in labels]
+    if len(chosen) < len(images):
+        left = next(file for file in images if file not in labels)
+        warn(f"{path}: {len(images) - len(chosen)} images without a label are left out, {left} first")
+
+    def read(file: Path) -> tuple[bytes, bool]:
+        pixels = decode_image(file)
+        return digest_of(to_course(name, pixels, file)), bool((pixels == pixels[:, :, :1]).all())
+
+    first: dict[bytes, Path] = {}
+    copies, grey = [], True
+    for file, (digest, is_grey) in zip(
+        chosen, in_threads(read, chosen, len(chosen), f"{name}: checksums"), strict=True
+    ):
+        grey &= is_grey
+        if (same := first.setdefault(digest, file)) is file:
+            continue
+        if labels.get(file) != labels.get(same):
+            raise UserError(f"{file} is the same image as {same}, with label {labels[file]} instead of {labels[same]}")
+        copies.append(file)
+    if copies:
+        warn(f"{path}: {len(copies)} images are copies of others and left out, {copies[0]} first")
+    if name == "mnistm" and grey:
+        raise UserError(f"{path} is grey: MNIST itself goes into --sources, and MNIST-M is made of it")
+    digests, files = list(first), list(first.values())
 
     def image(index: int) -> Pixels:
-        return to_course(name, decode(index), f"image {index} of {path}")
+        pixels = to_course(name, decode_image(files[index]), files[index])
+        if digest_of(pixels) != digests[index]:
+            raise UserError(f"{files[index]} was changed meanwhile")
+        return pixels
 
-    if name == "mnistm" and all(is_grey(decode(index)) for index in range(min(count, 20))):
-        raise UserError(f"{path} is grey: MNIST itself goes into --sources, and MNIST-M is made of it")
-    return Originals(f"{path.name}, {count:,} images", checksum, count, labels, image)
-
-
-def is_grey(pixels: Pixels) -> bool:
-    return pixels.ndim == 2 or bool((pixels == pixels[:, :, :1]).all())
+    values = None if name == "face" else np.array([labels[file] for file in files])
+    return Originals(f"{path.name}, {len(files):,} images", checksum_of(digests, values), len(files), values, image)
 
 
-Own = tuple[str, np.ndarray | None, int, Callable[[int], Pixels]]  # checksum, labels, count, image by index
+def own_labels(path: Path, images: list[Path]) -> dict[Path, int]:
+    """The labels of digits below `path`: from csv files (image_name,label, of images beside the file or in data/),
+    from X_labels.txt as MNIST-M has them (lines `NAME LABEL` of images in X/), or from folders named 0 to 9.
 
-
-def own_folder(path: Path, name: str) -> Own:
-    """Images of a folder and its sub-folders.
-
-    Digits have their labels from csv files (image_name,label, of images beside the file or in data/), from
-    X_labels.txt as MNIST-M has them (lines `NAME LABEL` of images in X/), or from sub-folders named 0 to 9.
+    Raises UserError for a row without its image, and for labels that contradict each other.
     """
-    files = {file for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES and not is_hidden(file, path)}
-    relevant = (
-        "" if name == "face" else " with a label: a csv (image_name,label), X_labels.txt of X/, or folders 0 to 9"
-    )
-    labels: dict[Path, int] = {}
-    tables = [] if name == "face" else sorted([*path.rglob("*.csv"), *path.rglob("*_labels.txt")])
-    for table in tables:
-        if table.suffix == ".csv":
+    there, labels = set(images), {}
+    for file in images:
+        if file.parent.name in DIGITS:
+            labels[file] = int(file.parent.name)
+    from_folders, from_tables = dict(labels), {}
+    for table in list_files(path, below=True):
+        if table.suffix.lower() == ".csv":
             rows, places = read_labels(table), [table.parent / "data", table.parent]
+        elif table.name.lower().endswith("_labels.txt"):
+            rows, places = read_text_labels(table), [table.with_name(table.name[: -len("_labels.txt")]), table.parent]
         else:
-            folder = table.with_name(table.name.removesuffix("_labels.txt"))
-            rows, places = read_text_labels(table), [folder, table.parent]
-        for row, label in rows.items():
-            file = next((place / row for place in places if place / row in files), None)
+            continue
+        for row, *candidates in zip(rows, *(find_files(place, rows) for place in places), strict=True):
+            file = next((candidate for candidate in candidates if candidate in there), None)
             if file is None:
                 raise UserError(f"{places[0] / row} of {table} is missing")
-            if file in labels:
-                raise UserError(f"{file} stands in several label files, {table} among them")
-            labels[file] = label
-    if name != "face" and not tables:
-        labels = {file: int(file.parent.name) for file in files if file.parent.name in list("0123456789")}
-    chosen = sorted(files if name == "face" else labels)
-    if not chosen:
-        raise UserError(f"{path} holds no image{relevant}")
-    checksum = checksum_of((file.relative_to(path).as_posix(), file.stat().st_size) for file in chosen)
-    values = None if name == "face" else np.array([labels[file] for file in chosen])
-    return checksum, values, len(chosen), lambda index: decode_image(chosen[index])
+            if file in from_tables:
+                raise UserError(f"{file} stands in several label files, {from_tables[file]} and {table}")
+            if from_folders.get(file, rows[row]) != rows[row]:
+                raise UserError(f"{file} lies in a folder {from_folders[file]} and is {rows[row]} by {table}")
+            labels[file], from_tables[file] = rows[row], table
+    return labels
 
 
 def read_text_labels(table: Path) -> dict[str, int]:
     """Lines `NAME LABEL` as {name: label}."""
-    rows = {}
-    lines = guarded(table, lambda: table.read_text(encoding="utf-8").splitlines())
-    for number, line in enumerate(lines, 1):
-        cells = line.split()
-        if cells and not (len(cells) == 2 and cells[1] in list("0123456789")):
+    rows = []
+    for number, line in enumerate(read_text(table).splitlines(), 1):
+        cells = line.rsplit(maxsplit=1)
+        if cells and (len(cells) < 2 or cells[1] not in DIGITS):
             raise UserError(f"{table} line {number} is not a name and a digit")
         if cells:
-            rows[cells[0]] = int(cells[1])
-    return rows
-
-
-def own_arrays(path: Path, name: str) -> Own:
-    """Arrays of images, uint8 (n, h, w), (n, h, w, 1 or 3) or (n, 1 or 3, h, w), and as many of labels, (n,).
-
-    Images and labels go together in the order of their names: images and labels, or train_x, train_y, val_x, val_y.
-    """
-    opened = guarded(path, lambda: np.load(path, allow_pickle=False))
-    if isinstance(opened, np.ndarray):
-        raise UserError(f"{path} is a .npy file, a single array: images and labels go together into a .npz")
-    with opened as file:
-        arrays = {key: guarded(path, lambda key=key: file[key]) for key in sorted(file.files)}
-    images = {key: array for key, array in arrays.items() if array.ndim in (3, 4) and array.dtype == np.uint8}
-    shapes = ", ".join(f"{key} {array.dtype} {array.shape}" for key, array in arrays.items())
-    labels = [
-        array
-        for array in arrays.values()
-        if np.issubdtype(array.dtype, np.integer) and array.size == len(np.atleast_1d(array))
-    ]
-    if not images:
-        raise UserError(f"{path} holds no uint8 images (n, h, w) or (n, h, w, 3), only {shapes or 'nothing'}")
-    pixels = [channels_last(array) for array in images.values()]
-    values = None
-    if name != "face":
-        if list(map(len, pixels)) != list(map(len, labels)):
-            raise UserError(f"{path}: images and labels do not go together: {shapes}")
-        values = np.concatenate([checked_labels(array, len(array), path) for array in labels])
-    starts = np.cumsum([0, *map(len, pixels)])
-
-    def decode(index: int) -> Pixels:
-        part = int(np.searchsorted(starts, index, side="right")) - 1
-        return pixels[part][index - starts[part]]
-
-    return checksum_of_files([path]), values, int(starts[-1]), decode
-
-
-def channels_last(images: np.ndarray) -> np.ndarray:
-    """(n, c, h, w) or (n, h, w, c) of one or three channels to (n, h, w) or (n, h, w, 3)."""
-    if images.ndim == 4 and images.shape[3] not in (1, 3) and images.shape[1] in (1, 3):
-        images = images.transpose(0, 2, 3, 1)
-    if images.ndim == 4 and images.shape[3] == 1:
-        images = images[:, :, :, 0]
-    if images.ndim == 4 and images.shape[3] != 3:
-        raise UserError(f"images of shape {images.shape} have neither one nor three channels")
-    return images
-
-
-def own_parquet(path: Path, name: str) -> Own:
-    """Tables of encoded images (bytes, or a struct with the field bytes, as Hugging Face writes them) and labels."""
-    try:
-        import pyarrow as arrow
-        from pyarrow import parquet
-    except ImportError:
-        raise UserError(f"pyarrow is needed to read {path}: pip install pyarrow") from None
-    files = [path] if path.is_file() else sorted(path.rglob("*.parquet"))
-    table = guarded(path, lambda: arrow.concat_tables([parquet.read_table(file) for file in files]))
-    binary = (arrow.types.is_binary, arrow.types.is_large_binary)
-    images, labels = None, None
-    for field in table.schema:
-        inner = field.type
-        if arrow.types.is_struct(inner) and inner.get_field_index("bytes") >= 0:
-            inner = inner.field("bytes").type
-        if images is None and any(test(inner) for test in binary):
-            images = table.column(field.name)
-        elif labels is None and arrow.types.is_integer(field.type):
-            labels = table.column(field.name)
-    columns = ", ".join(f"{field.name} {field.type}" for field in table.schema)
-    if images is None or (labels is None and name != "face"):
-        raise UserError(f"{path} lacks a column of encoded images or of whole-number labels, it has: {columns}")
-    values = None if name == "face" else checked_labels(labels.to_numpy(), len(images), path)
-
-    def decode(index: int) -> Pixels:
-        cell = images[index].as_py()
-        content = cell["bytes"] if isinstance(cell, dict) else cell
-        return decode_image(Path(f"{path}, row {index}"), content=content or b"")
-
-    return checksum_of_files(files), values, len(images), decode
+            rows.append((number, cells[0].strip(), cells[1]))
+    return checked_labels(table, rows)

@@ -54,17 +54,18 @@ def list_files(folder: Path, below: bool = False) -> list[Path]:
 
     def visit(place: Path, above: frozenset[str]) -> Iterator[Path]:
         try:
-            names = sorted(os.listdir(place))
+            with os.scandir(place) as opened:
+                entries = sorted(opened, key=lambda entry: entry.name)
         except OSError as error:
             raise UserError(f"{place} cannot be read: {error.strerror}") from None
-        for name in names:
-            path = place / name
-            if name.startswith("."):
+        for entry in entries:
+            path = place / entry.name
+            if entry.name.startswith("."):
                 continue
-            if os.path.isdir(path):
+            if os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir():
                 if below and (real := os.path.realpath(path)) not in above:
                     yield from visit(path, above | {real})
-            elif os.path.isfile(path) or not os.path.exists(path):
+            elif entry.is_file(follow_symlinks=False) or os.path.isfile(path) or not os.path.exists(path):
                 yield path
 
     return list(visit(folder, frozenset({os.path.realpath(folder)})))

@@ -15,9 +15,9 @@ from PIL import Image
 from tqdm import tqdm
 
 from common.config import UserError
-from common.files import atomic_write
+from common.files import atomic_write, read_text
 from common.images import make_grid, save_image
-from data.reading import NUM_CLASSES, decode_image, decode_images, list_images, read_labels
+from data.reading import NUM_CLASSES, decode_image, decode_images, find_files, list_images, read_labels, warn
 
 T = TypeVar("T")
 
@@ -55,7 +55,7 @@ COURSE = {
 class Originals(NamedTuple):
     """What a set is made of: `image(i)` is uint8 (size, size, 3), or (size, size) if grey, in the course's form.
 
-    `source` says in words what it is, `checksum` tells other originals from these, `labels` is (n,) or None.
+    `source` says in words what it is, `checksum` is of every image and label, `labels` is (n,) or None.
     """
 
     source: str
@@ -150,13 +150,13 @@ def write_csv(file: Path, numbers: np.ndarray, labels: np.ndarray) -> None:
 def read_manifest(domain: Path) -> dict[str, Any] | None:
     """The MANIFEST of a set's folder, None if there is none.  Raises UserError if it cannot be read."""
     file = domain / MANIFEST
+    if not file.exists():
+        return None
     try:
-        manifest = json.loads(file.read_text(encoding="utf-8"))
+        manifest = json.loads(read_text(file))
         if not isinstance(manifest["splits"], dict):
             raise KeyError("splits")
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{file} cannot be read ({error})") from None
     return manifest
 
@@ -166,33 +166,17 @@ def recipe_of(name: str, originals: Originals, seed: int) -> dict[str, Any]:
     return {"set": name, "source": originals.source, "originals": originals.checksum, "seed": seed}
 
 
-def is_whole(path: Path, size: int) -> bool:
-    """Whether an image that an interrupted run wrote can be kept."""
-    try:
-        decode_image(path, size)
-    except UserError:
-        return False
-    return True
-
-
 def write_set(root: Path, name: str, originals: Originals, seed: int) -> None:
     """Make the set `name` below `root`: in a hidden folder beside its place, which gets its name when all is there.
 
-    An interrupted run is continued if it was of the same originals and seed, else begun again.  Raises UserError
-    if the place is taken, if an original cannot be read, or if what was written does not read back.
+    What an interrupted run left is begun again.  Raises UserError if an original cannot be read, or if what was
+    written does not read back.  The caller holds the lock of `root`.
     """
-    course = COURSE[name]
-    final = root / course.folder
+    final = Path(os.path.realpath(root / COURSE[name].folder))  # a link stays, and its target comes into being
     part = final.with_name(f".{final.name}.part")
-    recipe = recipe_of(name, originals, seed)
-    if part.exists():
-        begun = read_manifest(part)
-        if begun is None:
-            raise UserError(f"{part} is no interrupted run of prepare_data.py, remove it")
-        if {**begun, "splits": {}} != {**recipe, "splits": {}}:
-            shutil.rmtree(part)
     splits = split_originals(name, originals.count, seed)
-    atomic_write(part / MANIFEST, json.dumps({**recipe, "splits": {}}).encode())
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
     tasks = []
     for split, (numbers, indices) in splits.items():
         folder = image_folder(part, name, split)
@@ -203,26 +187,23 @@ def write_set(root: Path, name: str, originals: Originals, seed: int) -> None:
 
     def write(task: tuple[Path, int]) -> None:
         path, index = task
-        if not is_whole(path, course.size):
-            temporary = path.with_suffix(".part")
-            Image.fromarray(originals.image(index)).save(temporary, "PNG")
-            os.replace(temporary, path)
+        Image.fromarray(originals.image(index)).save(path, "PNG")
 
     for _ in in_threads(write, tasks, len(tasks), f"{name}: writing"):
         pass
-    described = {split: describe(part, name, split)._asdict() for split in SPLITS}
-    for split, (numbers, _) in splits.items():
-        if described[split]["images"] != len(numbers):
-            raise UserError(f"{part} holds images of others, remove it")
-    atomic_write(part / MANIFEST, (json.dumps({**recipe, "splits": described}, indent=1) + "\n").encode())
+    seen: dict[bytes, str] = {}
+    described = {split: describe(part, name, split, seen)._asdict() for split in SPLITS}
+    recipe = recipe_of(name, originals, seed) | {"splits": described}
+    atomic_write(part / MANIFEST, (json.dumps(recipe, indent=1) + "\n").encode())
     os.sync()  # a power cut after the renaming finds every image on the disk
     os.rename(part, final)
 
 
-def describe(domain: Path, name: str, split: str) -> Statistics:
+def describe(domain: Path, name: str, split: str, seen: dict[bytes, str]) -> Statistics:
     """Read every image of a split anew.  Raises UserError, in one sentence, if it cannot be used.
 
     The SHA-256 is of names, labels, modes and pixels in the order of names, whatever the files' compression.
+    `seen` is the split of every image's pixels so far: stderr tells how many are in another split too.
     """
     folder = image_folder(domain, name, split)
     labels: dict[str, int] = {}
@@ -234,7 +215,8 @@ def describe(domain: Path, name: str, split: str) -> Statistics:
             shared = sorted(labels.keys() & read_labels(domain / "train.csv").keys())
             if shared:
                 raise UserError(f"{domain / 'val.csv'} names {len(shared)} images of train.csv, {shared[0]} first")
-        paths = [folder / file for file in sorted(labels)]
+        paths = find_files(folder, sorted(labels))
+    names = [path.name for path in paths] if name == "face" else sorted(labels)
 
     def decode(path: Path) -> tuple[str, np.ndarray]:
         pixels = decode_image(path, COURSE[name].size)
@@ -242,14 +224,19 @@ def describe(domain: Path, name: str, split: str) -> Statistics:
             return image.mode, pixels
 
     digest, modes, counts = hashlib.sha256(), set(), np.zeros((3, 256), np.int64)
-    for path, (mode, pixels) in zip(
-        paths, in_threads(decode, paths, len(paths), f"{name} {split}: reading"), strict=True
-    ):
-        digest.update(f"{path.name} {labels.get(path.name, '-')} {mode}\n".encode("utf-8", "surrogateescape"))
+    copies: list[tuple[str, str]] = []
+    decoded = in_threads(decode, paths, len(paths), f"{name} {split}: reading")
+    for file, (mode, pixels) in zip(names, decoded, strict=True):
+        digest.update(f"{file} {labels.get(file, '-')} {mode}\n".encode("utf-8", "surrogateescape"))
         digest.update(np.ascontiguousarray(pixels))
+        other = seen.setdefault(hashlib.sha256(np.ascontiguousarray(pixels)).digest(), split)
+        if other != split:
+            copies.append((file, other))
         modes.add(mode)
         values = pixels.reshape(-1, 3) + np.array([0, 256, 512])
         counts += np.bincount(values.ravel(), minlength=768).reshape(3, 256)
+    if copies:
+        warn(f"{domain}: {len(copies)} images of {split} are in {copies[0][1]} too, {copies[0][0]} first")
     levels = np.arange(256) / 255
     shares = counts / counts.sum(1, keepdims=True)
     means = shares @ levels
@@ -277,7 +264,7 @@ def preview(root: Path, name: str, columns: int = 20) -> Path:
         labels = read_labels(domain / "train.csv")
         rows = [sorted(file for file, label in labels.items() if label == digit) for digit in range(NUM_CLASSES)]
         columns = min(columns, *map(len, rows)) or 1
-        paths = [folder / file for row in rows for file in row[:columns]]
+        paths = find_files(folder, [file for row in rows for file in row[:columns]])
     images = decode_images(paths, course.size)
     path = root / PREVIEW / f"{name}.png"
     save_image(path, make_grid(images, columns, scale=64 // course.size))
