@@ -82,7 +82,7 @@ def locked(folder: Path) -> Iterator[None]:
 
     Raises UserError with that, at once, if another process holds it.  The system frees the lock of a process that dies.
     """
-    file = folder / ".lock"
+    file, made = folder / ".lock", not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         while True:
@@ -110,6 +110,8 @@ def locked(folder: Path) -> Iterator[None]:
         finally:
             with contextlib.suppress(OSError):
                 file.unlink()
+                if made:
+                    folder.rmdir()  # if nothing came into it
 
 
 def require_file(path: Path) -> None:
