@@ -32,6 +32,7 @@ code, pre { background: #8882; padding: .1em .3em; border-radius: .2em } pre { o
 figure { margin: 0; text-align: center } figure img { width: 56px; display: block }
 .wrong { color: #d55e00; font-weight: bold }
 """
+SHOWN = 30  # digits of each domain, as many as its val.csv has
 LABELS = {"svhn": "street numbers", "usps": "postal codes"}
 
 
@@ -74,7 +75,7 @@ def picture(file: Path, alt: str) -> str:
 
 def labelled(folder: Path, labels: dict[str, int], truth: dict[str, int]) -> str:
     """The first digits of `truth`, each with its label beneath, a wrong one marked."""
-    figures, names = [], sorted(truth)[:30]
+    figures, names = [], sorted(truth)[:SHOWN]
     for name in names:
         right = labels[name] == truth[name]
         shown = labels[name] if right else f'<span class="wrong">{labels[name]}, is {truth[name]}</span>'
@@ -128,7 +129,7 @@ def main() -> None:
     folder, python = config.folder.absolute(), sys.executable
     count = 10 * config.per_class
     step("1/6  weights verified", "bash", "hw2_download.sh")
-    step("2/6  built-in test images", python, "prepare_data.py", "--builtin", folder / "data")
+    step("2/6  built-in test images", python, "prepare_data.py", "--builtin", folder / "data", "--count", 3 * SHOWN)
     faces, digits = folder / "faces", folder / "digits"
     step(f"3/6  hw2_1.sh: {config.faces:,} faces", "bash", "hw2_1.sh", faces, "--count", config.faces)
     title = f"4/6  hw2_2.sh: {count:,} digits, the longest step"

@@ -1,0 +1,120 @@
+"""What a newcomer looks at: the demo's page, in a browser too, and a training in TensorBoard."""
+
+import importlib.util
+import json
+import re
+import shutil
+import subprocess
+import sys
+import time
+import urllib.request
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from common.config import UserError
+from experiments.demo import step
+
+ROOT = Path(__file__).resolve().parent.parent
+BROWSER = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), "")
+
+
+@pytest.fixture(scope="session")
+def demo(environment, made_once) -> Path:
+    """The folder that a small demo fills."""
+
+    def make(folder: Path) -> None:
+        command = [sys.executable, "-m", "experiments.demo", "--folder", folder, "--faces", "12", "--per-class", "1"]
+        result = subprocess.run(command, check=False, cwd=ROOT, env=environment, capture_output=True, text=True)
+        assert (result.returncode, result.stderr) == (0, ""), result
+        # A line for each step, with its time, and one that says where to look.
+        lines = result.stdout.splitlines()
+        assert all(re.fullmatch(r"\d[ab]?/6 .* \.\.\..* \d+\.\d s", line) for line in lines[:-1]), lines
+        assert lines[-1] == f"look at {folder / 'index.html'}"
+
+    return made_once("demo", make)
+
+
+def test_the_demos_page_needs_no_other_file(demo):
+    """Its pictures are inside: two sheets and 30 digits of each domain, each with its label beneath."""
+    pictures, links = [], []
+
+    class Reader(HTMLParser):
+        def handle_starttag(self, tag, attributes):
+            links.extend(value for name, value in attributes if name in ("src", "href"))
+            if tag == "img":
+                pictures.append(dict(attributes))
+
+    text = (demo / "index.html").read_text(encoding="utf-8")
+    Reader().feed(text)
+    assert len(pictures) == 2 + 2 * 30
+    assert all(link.startswith("data:image/png;base64,") for link in links)
+    assert all(picture["alt"] for picture in pictures)
+    assert len(re.findall(r'<figcaption>(\d|<span class="wrong">\d, is \d</span>)</figcaption>', text)) == 2 * 30
+
+
+@pytest.mark.skipif(not BROWSER, reason="no Chromium here")
+def test_the_demos_page_in_a_browser(demo, tmp_path):
+    """All pictures are shown, nothing is wider than the window, of a telephone too."""
+    page = (demo / "index.html").read_text(encoding="utf-8")
+    script = """<script>addEventListener("load", () => document.body.dataset.seen = JSON.stringify({
+        broken: [...document.images].filter(image => !image.naturalWidth).length,
+        overflow: document.documentElement.scrollWidth - document.documentElement.clientWidth}))</script>"""
+    (tmp_path / "page.html").write_text(page.replace("</html>", script + "</html>"), encoding="utf-8")
+    browser = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
+    for width in (500, 1000):
+        command = [*browser, f"--window-size={width},800", "--dump-dom", (tmp_path / "page.html").as_uri()]
+        shown = subprocess.run(command, check=True, capture_output=True, text=True, timeout=120).stdout
+        found = re.search(r"data-seen=\"(.*?)\"", shown)[1].replace("&quot;", '"')
+        assert json.loads(found) == {"broken": 0, "overflow": 0}
+    picture = tmp_path / "page.png"
+    command = [*browser, "--window-size=1000,800", f"--screenshot={picture}", (demo / "index.html").as_uri()]
+    subprocess.run(command, check=True, capture_output=True, timeout=120)
+    assert len(Image.open(picture).convert("RGB").getcolors(800_000)) > 10_000  # photographs, not an empty page
+
+
+def test_a_step_tells_how_far_it_is(tmp_path, capsys):
+    command = "for i in 1 2 3 4; do touch $0/$i.png; sleep 1; done; echo done"
+    assert step("drawing", "bash", "-c", command, tmp_path, folder=tmp_path, total=4) == "done\n"
+    assert re.fullmatch(r"drawing \.\.\.( [1-4]/5)+ \d\.\d s\n", capsys.readouterr().out)
+
+
+def test_a_step_that_fails_shows_why():
+    with pytest.raises(UserError, match="^drawing failed with exit code 3: no ink$"):
+        step("drawing", "bash", "-c", "echo no ink >&2; exit 3")
+
+
+@pytest.mark.skipif(not importlib.util.find_spec("tensorboard"), reason="no tensorboard here")
+def test_tensorboard_serves_a_training(call, environment, builtin, tmp_path):
+    """Its scalars and its sheets, of the folder that README names."""
+    digits = builtin / "digits"
+    options = ("--images", 64, "--batch-size", 16, "--log-every", 1, "--sample-every", 32)
+    data = ("--source", digits / "mnistm", "--target", digits / "usps")
+    result = call("p3_dann_train.py", *data, *options, "--run-dir", tmp_path / "runs" / "dann")
+    assert result.returncode == 0, result.stderr
+
+    command = [sys.executable, "-m", "tensorboard.main", "--logdir", tmp_path / "runs", "--host", "127.0.0.1"]
+    with (
+        open(tmp_path / "log", "w+") as log,
+        subprocess.Popen([*command, "--port", "0"], env=environment, stdout=log, stderr=log) as server,
+    ):
+        try:
+            deadline = time.monotonic() + 120
+            while not (address := re.search(r"http://127\.0\.0\.1:\d+/", (tmp_path / "log").read_text())):
+                assert server.poll() is None and time.monotonic() < deadline, (tmp_path / "log").read_text()
+                time.sleep(0.2)
+
+            def read(plugin: str) -> dict:
+                with urllib.request.urlopen(f"{address[0]}data/plugin/{plugin}/tags", timeout=60) as reply:
+                    return json.load(reply)
+
+            while not (images := read("images")):  # it reads the files beside serving
+                assert time.monotonic() < deadline
+                time.sleep(0.2)
+            (run,) = images
+            assert run == "dann/tensorboard" and list(images[run]) == ["samples"]
+            assert any(name.startswith("loss") for name in read("scalars")[run])
+        finally:
+            server.terminate()
