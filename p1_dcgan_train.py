@@ -4,7 +4,7 @@
     python3 p1_dcgan_train.py --run-dir runs/dcgan --resume            # go on after any interruption
     python3 p1_dcgan_train.py --recipe original --run-dir runs/plain   # the homework's plain recipe
     python3 p1_dcgan_train.py --start runs/dcgan/checkpoint.pt --batch-size 1024 --run-dir runs/more   # other options
-    python3 p1_dcgan_train.py --start checkpoints/p1_dcgan.safetensors \
+    python3 p1_dcgan_train.py --start checkpoints/p1_dcgan.safetensors \\
         --start-discriminator checkpoints/p1_dcgan_discriminator.safetensors --data OTHER_FACES --run-dir runs/other
 
 The run's folder fills with config.json, metrics.jsonl, log.txt, TensorBoard files, grids of fixed

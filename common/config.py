@@ -84,7 +84,10 @@ def given_path(text: str) -> Path:
 
 
 def _default_text(value: Any) -> str:
-    return "" if value in (None, "") else f" (default: {value})"
+    if value in (None, ""):
+        return ""
+    shown = ("off", "on")[value] if isinstance(value, bool) else f"{value:,}" if isinstance(value, int) else value
+    return f" (default: {shown})"
 
 
 def parse_config(
@@ -99,13 +102,15 @@ def parse_config(
     to other defaults, which explicit options still override; with --resume the defaults are what `config.json` in
     --run-dir holds.  `--dry-run` prints the effective configuration as JSON and exits.
     """
-    parser = Parser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
     fields = dataclasses.fields(config_class)
+    usage = " ".join(["%(prog)s", *(field.name.upper() for field in fields if field.default is None), "[options]"])
+    layout = argparse.RawDescriptionHelpFormatter
+    parser = Parser(usage=usage, description=description, formatter_class=layout, allow_abbrev=False)
     for field in fields:
         flag = "--" + field.name.replace("_", "-")
         help_text = field.metadata["help"].replace("%", "%%") + _default_text(field.default)
         if field.default is None:
-            parser.add_argument(field.name, type=given_path, help=help_text)
+            parser.add_argument(field.name, metavar=field.name.upper(), type=given_path, help=help_text)
             continue
         kwargs: dict[str, Any] = {"default": argparse.SUPPRESS, "help": help_text, "dest": field.name}
         kind = type(field.default)
@@ -117,8 +122,7 @@ def parse_config(
         else:
             kwargs["type"] = given_path if issubclass(kind, Path) else kind
             kwargs["choices"] = field.metadata["choices"]
-            if not kwargs["choices"]:
-                kwargs["metavar"] = "PATH" if issubclass(kind, Path) else "TEXT"
+            kwargs["metavar"] = " | ".join(kwargs["choices"] or ["PATH" if issubclass(kind, Path) else "TEXT"])
         parser.add_argument(flag, **kwargs)
     parser.add_argument("--dry-run", action="store_true", help="print the effective configuration as JSON and exit")
     given = vars(parser.parse_args(argv))

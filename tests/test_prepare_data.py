@@ -455,7 +455,7 @@ def test_nothing_is_overwritten(prepare, tmp_path, capsys):
         (("tree", "--input", "x.npz", "--only", "face,usps"), "--input is of one set"),
         (("tree", "--input", "x.npz", "--only", "usps"), "x.npz is missing"),
         (("", "--only", "usps"), "a path is empty"),
-        (("--only", "usps"), "required: folder"),
+        (("--only", "usps"), "required: FOLDER"),
         (("--verify", "nothing"), "nothing is missing"),
         (("--preview", "nothing", "--only", "face,usps"), "nothing holds none of face, usps"),
     ],
