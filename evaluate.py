@@ -6,6 +6,7 @@
     python3 evaluate.py digits OUT_DIR --reference hw2_data/digits/mnistm
     python3 evaluate.py labels PREDICTED.csv TRUTH.csv
     python3 evaluate.py sheet DIR SHEET.png
+    python3 evaluate.py sheet DIR SHEET.png --labels PREDICTED.csv --truth TRUTH.csv
 
 Without --classifier, digits are judged by checkpoints/p2_judge.safetensors, a small ResNet trained on
 MNIST-M's training images (experiments/p2_judge.py); the grader uses the course's Classifier.pth.
@@ -23,7 +24,7 @@ import torch
 
 from common.config import Parser, UserError, checked, run_script
 from common.device import pick_device
-from common.images import make_grid, save_image
+from common.images import labelled_grid, make_grid, save_image
 from data.faces import held_out_indices
 from data.reading import NUM_CLASSES, decode_image, decode_images, list_images, read_labels
 from evaluation.distances import distances, sample_of
@@ -174,10 +175,24 @@ def _labels(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _sheet(options: argparse.Namespace) -> dict[str, Any]:
-    """Put the first images of a folder on one sheet to look at."""
-    paths = list_images(options.folder)[: options.count]
+    """Put the first images of a folder on one sheet to look at, with --labels each with its label beneath."""
+    paths = list_images(options.folder)
+    if options.truth and not options.labels:
+        raise UserError("--truth marks wrong labels, give --labels too")
+    if options.labels:
+        labels = read_labels(options.labels)
+        truth = read_labels(options.truth) if options.truth else labels
+        paths = [path for path in paths if path.name in labels and path.name in truth]
+        if not paths:
+            raise UserError(f"{options.labels} has no label for an image of {options.folder}")
+    paths = paths[: options.count]
     size = max(decode_image(paths[0]).shape[:2])
-    sheet = make_grid(decode_images(paths, size, resize=True), options.columns)
+    images = decode_images(paths, size, resize=True)
+    if options.labels:
+        right = [labels[path.name] == truth[path.name] for path in paths]
+        sheet = labelled_grid(images, [labels[path.name] for path in paths], right, options.columns)
+    else:
+        sheet = make_grid(images, options.columns)
     save_image(options.sheet, sheet)
     return {"images": len(paths), "sheet": str(options.sheet)}
 
@@ -243,6 +258,8 @@ def _parser() -> Parser:
     sheet = command("sheet", _sheet, _sheet_table)
     sheet.add_argument("folder", type=Path, metavar="DIR", help="images to show")
     sheet.add_argument("sheet", type=Path, metavar="SHEET.png", help="file to write")
+    sheet.add_argument("--labels", type=Path, metavar="PREDICTED.csv", help="write each image's label beneath it")
+    sheet.add_argument("--truth", type=Path, metavar="TRUTH.csv", help="only its images, wrong labels in brackets")
     sheet.add_argument("--count", type=checked(int, 1), default=64, metavar="N", help="how many (default: 64)")
     sheet.add_argument("--columns", type=checked(int, 1), default=8, metavar="N", help="in a row (default: 8)")
     return parser

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, PngImagePlugin
+from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 from torch import Tensor
 
 from common.config import UserError, in_one_line
@@ -41,6 +41,21 @@ def make_grid(images: Tensor, columns: int, gap: int = 2, scale: int = 1) -> Ten
         top, left = index // columns * (height + gap), index % columns * (width + gap)
         sheet[:, top : top + height, left : left + width] = image
     return sheet
+
+
+def labelled_grid(images: Tensor, labels: list[int], right: list[bool], columns: int, scale: int = 2) -> Tensor:
+    """A sheet of uint8 (n, 3, 28, 28) digits, each with its label beneath, a wrong one in vermilion and in brackets."""
+    height, width = scale * images.shape[2], scale * images.shape[3]
+    font = ImageFont.load_default(20)
+    cells = []
+    for image, label, good in zip(images, labels, right, strict=True):
+        cell = Image.new("RGB", (width, height + 22), "white")
+        digit = Image.fromarray(image.permute(1, 2, 0).numpy())
+        cell.paste(digit.resize((width, height), Image.Resampling.NEAREST))
+        text, color = (str(label), "#000") if good else (f"({label})", "#D55E00")
+        ImageDraw.Draw(cell).text((width / 2, height + 11), text, color, font, anchor="mm")
+        cells.append(torch.frombuffer(bytearray(cell.tobytes()), dtype=torch.uint8).view(height + 22, width, 3))
+    return make_grid(torch.stack(cells).permute(0, 3, 1, 2).contiguous(), columns, gap=4)
 
 
 def save_image(path: Path, image: Tensor) -> None:

@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image, ImageDraw, ImageFont
-from torch import Tensor, nn
+from torch import nn
 
 import p1_inference
 from common.checkpoint import load_weights
 from common.config import UserError, option, parse_config, run_script
+from common.images import labelled_grid as labelled
 from common.images import make_grid, save_image
 from data.reading import decode_images, list_images, load_folder, read_labels
 from evaluation.faces import face_counts
@@ -81,21 +81,6 @@ def counts(data: Path) -> dict[str, dict[str, int]]:
         files = {split: data / "digits" / domain / f"{split}.csv" for split in ("train", "val")}
         found[domain] = {split: len(read_labels(file)) for split, file in files.items()}
     return found
-
-
-def labelled(images: Tensor, labels: list[int], right: list[bool], columns: int, scale: int = 2) -> Tensor:
-    """A sheet of uint8 (n, 3, 28, 28) digits, each with its label beneath, a wrong one in vermilion and in brackets."""
-    height, width = scale * images.shape[2], scale * images.shape[3]
-    font = ImageFont.load_default(20)
-    cells = []
-    for image, label, good in zip(images, labels, right, strict=True):
-        cell = Image.new("RGB", (width, height + 22), "white")
-        digit = Image.fromarray(image.permute(1, 2, 0).numpy())
-        cell.paste(digit.resize((width, height), Image.Resampling.NEAREST))
-        text, color = (str(label), "#000") if good else (f"({label})", "#D55E00")
-        ImageDraw.Draw(cell).text((width / 2, height + 11), text, color, font, anchor="mm")
-        cells.append(torch.frombuffer(bytearray(cell.tobytes()), dtype=torch.uint8).view(height + 22, width, 3))
-    return make_grid(torch.stack(cells).permute(0, 3, 1, 2).contiguous(), columns, gap=4)
 
 
 def measure(config: Config) -> dict[str, Any]:

@@ -10,11 +10,11 @@ from conftest import random_images
 from PIL import Image
 
 import evaluate
+from data.faces import held_out_indices
 from data.reading import decode_images, list_images, read_labels
 from evaluation import inception
 from evaluation.faces import contrast
 from models.classifier import Classifier
-from sampling.faces import hold_out
 
 
 @pytest.fixture
@@ -141,6 +141,24 @@ def test_sheet_command(tmp_path, inside, refused):
     assert "--columns" in refused("sheet", tmp_path / "a", tmp_path / "sheet.png", "--columns", 0)
 
 
+def test_a_sheet_of_labels(tmp_path, inside, refused):
+    """Only the images of --truth, each above its label, which is vermilion where it is wrong."""
+    random_images(tmp_path / "a", 3, size=28)
+    names = [path.name for path in list_images(tmp_path / "a")]
+    predicted, truth, sheet = (tmp_path / name for name in ("predicted.csv", "truth.csv", "sheet.png"))
+    predicted.write_text("image_name,label\n" + "".join(f"{name},1\n" for name in names))
+    truth.write_text(f"image_name,label\n{names[0]},1\n{names[2]},7\n")
+    options = ("--labels", predicted, "--truth", truth, "--columns", 2)
+    assert inside("evaluate.py", "sheet", tmp_path / "a", sheet, *options)[0] == 0
+    with Image.open(sheet) as image:
+        assert image.size == (2 * 56 + 4, 56 + 22)
+        labels = [image.crop((60 * index, 56, 60 * index + 56, 78)) for index in (0, 1)]
+    assert [(0xD5, 0x5E, 0x00) in {color for _, color in label.getcolors(2000)} for label in labels] == [False, True]
+    assert "--labels too" in refused("sheet", tmp_path / "a", sheet, "--truth", truth)
+    truth.write_text("image_name,label\nnone.png,1\n")
+    assert "has no label for an image of" in refused("sheet", tmp_path / "a", sheet, *options)
+
+
 def test_digits_beside_real_ones(builtin, scored, shown, tmp_path):
     """Generated digits that are val's own, and the table."""
     mnistm = builtin / "digits" / "mnistm"
@@ -186,7 +204,7 @@ def test_held_out_faces(scored, shown, tmp_path):
     """The reference are the faces that a training with --held-out leaves out, the floor is of the others."""
     paths = random_images(tmp_path / "train", 7, seed=2)
     random_images(tmp_path / "out", 3, seed=1)
-    kept = [paths[index] for index in hold_out(7, 2)[1]]
+    kept = [paths[index] for index in held_out_indices(7, 2)[1]]
     values, _ = scored("faces", tmp_path / "out", "--reference", tmp_path / "train", "--held-out", 2)
     assert values["reference_images"] == 2 and values["floor"]["images"] == 3
     for path in paths:
