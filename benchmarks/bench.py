@@ -104,42 +104,45 @@ def logged_rate(file: Path) -> float:
     return sum(seen for seen, _ in pairs) / sum(seen / line["images_per_second"] for seen, line in pairs if seen)
 
 
-def training(bench: Bench, name: str) -> dict[str, Any]:
-    script, recipe, sizes, released = TRAININGS[name]
-    data, digits = bench.config.data, bench.config.data / "digits"
+def command(data: Path, name: str, recipe: tuple[str, ...], batch: int, steps: int, every: int) -> tuple[object, ...]:
+    """A trainer's script and options: `steps` of a batch, a line of metrics after `every`."""
+    digits, never = data / "digits", ("--sample-every", 10**9, "--save-minutes", 1e6)
     where: tuple[object, ...] = ("--data", digits / "mnistm" if name == "ddpm" else data / "face" / "train")
     if name == "dann":
         where = ("--source", digits / "mnistm", "--target", digits / "svhn")
+    length = ("--batch-size", batch, "--images", batch * steps, "--log-every", every)
+    return (TRAININGS[name][0], *where, *recipe, *never, *length)
 
-    def command(recipe: tuple[str, ...], batch_size: int, steps: int, log_every: int) -> tuple[object, ...]:
-        never = ("--sample-every", 10**9, "--save-minutes", 1e6, "--log-every", log_every)
-        return (script, *where, *recipe, *never, "--batch-size", batch_size, "--images", batch_size * steps)
 
-    def ours(recipe: tuple[str, ...], batch_size: int, steps: int) -> Values:
+def training(bench: Bench, name: str) -> dict[str, Any]:
+    _, recipe, (batch, steps), released = TRAININGS[name]
+    data = bench.config.data
+
+    def ours(recipe: tuple[str, ...], batch: int, steps: int) -> Values:
         every, run_dir = max(1, (bench.config.steps or steps) // 2), bench.new("run")
-        bench.run(sys.executable, *command(recipe, batch_size, 3 * every, every), "--run-dir", run_dir)
+        bench.run(sys.executable, *command(data, name, recipe, batch, 3 * every, every), "--run-dir", run_dir)
         return {"images/s": logged_rate(run_dir / "metrics.jsonl")}
 
     def work(recipe: tuple[str, ...]) -> Values:
-        """Of one step and one image, which do not depend on the batch."""
-        runs = [(*command(recipe, 2, steps, 10**6), "--run-dir", bench.new("run")) for steps in (4, 8)]
+        """Operations of a step and FLOPs of an image, which do not depend on the batch."""
+        runs = [(*command(data, name, recipe, 2, n, 10**6), "--run-dir", bench.new("run")) for n in (4, 8)]
         four, eight = (bench.module("measure", *run) for run in runs)
-        return {
-            "operations": (eight["operations"] - four["operations"]) / 4,
-            "FLOPs": (eight["FLOPs"] - four["FLOPs"]) / 8,
-        }
+        return {key: (eight[key] - four[key]) / n for key, n in (("operations", 4), ("FLOPs", 8))}
 
-    options = ("--batch-size", sizes[0], "--steps", bench.config.steps or sizes[1])
+    options = ("--batch-size", batch, "--steps", bench.config.steps or steps)
     sides = {
         "plain": lambda: bench.plain(name, data, *options),
         "in memory": lambda: bench.plain(name, data, *options, "--in-memory"),
-        "ours": lambda: ours(recipe, *sizes),
+        "ours": lambda: ours(recipe, batch, steps),
     }
     counts = {"ours": work(recipe)}
     if released:
         sides["released recipe"], counts["released recipe"] = lambda: ours((), *released), work(())
-    found = {"title": f"{name} training", "unit": "images/s", "sides": in_turn(sides, bench.config.repeats)}
-    return found | {"work": counts}
+    return row(f"{name} training", "images/s", sides, bench) | {"work": counts}
+
+
+def row(title: str, unit: str, sides: dict[str, Callable[[], Values]], bench: Bench) -> dict[str, Any]:
+    return {"title": title, "unit": unit, "sides": in_turn(sides, bench.config.repeats)}
 
 
 def drawing(bench: Bench, name: str) -> dict[str, Any]:
@@ -175,13 +178,13 @@ def drawing(bench: Bench, name: str) -> dict[str, Any]:
         where = (images, bench.new("labels.csv")) if problem == 3 else (bench.new("images"),)
         return bench.run("bash", f"hw2_{problem}.sh", *where, *options)
 
-    return {"title": title, "unit": "s", "sides": in_turn({"plain": plain, "ours": ours}, config.repeats)}
+    return row(title, "s", {"plain": plain, "ours": ours}, bench)
 
 
-def fid(bench: Bench) -> dict[str, Any]:
+def fid(bench: Bench, name: str) -> dict[str, Any]:
     """Ours also counts the faces that dlib finds; `again` is with a filled cache."""
     count = bench.config.fid_images
-    generated, real = (bench.links(bench.config.data / "face" / name, count) for name in ("train", "val"))
+    generated, real = (bench.links(bench.config.data / "face" / split, count) for split in ("train", "val"))
     evaluate = (sys.executable, "evaluate.py", "faces", generated, "--reference", real, "--json")
 
     def ours(cache: str) -> Values:
@@ -194,8 +197,7 @@ def fid(bench: Bench) -> dict[str, Any]:
         "again": lambda: ours("filled"),
     }
     ours("filled")
-    title = f"FID of {count:,} against {count:,} images"
-    return {"title": title, "unit": "s", "sides": in_turn(sides, bench.config.repeats)}
+    return row(f"FID of {count:,} against {count:,} images", "s", sides, bench)
 
 
 def machine() -> dict[str, Any]:
@@ -216,29 +218,25 @@ def number(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
-def cells(row: dict[str, Any], side: str, peak: float) -> list[str]:
+def cells(found: dict[str, Any], side: str, peak: float) -> list[str]:
     """A line of the table: one of our sides of a row."""
-    unit, sides = row["unit"], row["sides"]
-    found = [sides.get(name, {}).get(unit) for name in (*PLAIN, side)]
-    medians = [value and value["median"] for value in found]
-    shown = [f"{number(value['median'])} ± {number(value['spread'])} {unit}" if value else "" for value in found]
+    unit, sides = found["unit"], found["sides"]
+    values = [sides.get(name, {}).get(unit) for name in (*PLAIN, side)]
+    medians = [value and value["median"] for value in values]
+    shown = [f"{number(value['median'])} ± {number(value['spread'])} {unit}" if value else "" for value in values]
     for other in medians[:2]:
         ratio = other and (medians[2] / other if unit == "images/s" else other / medians[2])
         shown.append(f"{number(ratio)} ×" if ratio else "")
-    if work := row.get("work", {}).get(side):
+    if work := found.get("work", {}).get(side):
         shown.append(f"{number(sides['plain']['operations']['median'])} / {number(work['operations'])}")
         shown.append(f"{work['FLOPs'] * medians[2] / peak:.0%}")
-    return [row["title"] + ("" if side == "ours" else f", {side}"), *shown, *[""] * (7 - len(shown))]
+    return [found["title"] + ("" if side == "ours" else f", {side}"), *shown, *[""] * (7 - len(shown))]
 
 
 def show(content: dict[str, Any]) -> str:
     """The machine in a sentence, and a Markdown table."""
-    lines = [
-        cells(row, side, content["peak"])
-        for row in content["rows"].values()
-        for side in row["sides"]
-        if side not in PLAIN
-    ]
+    rows, peak = content["rows"].values(), content["peak"]
+    lines = [cells(found, side, peak) for found in rows for side in found["sides"] if side not in PLAIN]
     header = ["what", *PLAIN, "ours", "to plain", "to in memory", "operations a step", "of the peak"]
     about = ", ".join(str(value) for value in content["machine"].values())
     about += f", peak {number(content['peak'] / 1e9)} GFLOP/s; {content['options']['repeats']} measurements"
@@ -262,8 +260,8 @@ def main() -> None:
             content |= {"peak": bench.module("measure", "peak", content["machine"]["dtype"])["FLOP/s"], "rows": {}}
         for name in names:
             print(f"== {name}", file=sys.stderr, flush=True)
-            measure: Callable[..., Any] = training if name in TRAININGS else drawing
-            rows = content["rows"] | {name: fid(bench) if name == "fid" else measure(bench, name)}
+            measure = training if name in TRAININGS else fid if name == "fid" else drawing
+            rows = content["rows"] | {name: measure(bench, name)}
             content["rows"] = {name: rows[name] for name in ROWS if name in rows}
             write_results(config.results, content)
     print(show(content))
