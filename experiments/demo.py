@@ -16,8 +16,6 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from evaluation.metrics import face_counts
-
 from common.config import UserError, option, parse_config, run_script
 from common.images import make_grid, save_image
 from data.reading import decode_images, list_images, read_labels

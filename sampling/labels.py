@@ -13,7 +13,7 @@ from data.reading import NUM_CLASSES, chunks, to_unit_range
 from models.dann import DANN
 
 TARGETS = ("svhn", "usps")
-BATCH = 100  # images at once, each by all of its views
+BATCH = 100  # digits at once, each by all of its views; one size, as sums of floats differ between sizes
 
 
 def network_input(images: Tensor, standardized: bool) -> Tensor:

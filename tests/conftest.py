@@ -16,15 +16,14 @@ from PIL import Image
 from torch import nn
 from torch.nn import functional as F
 
+import sampling.faces
 from common.checkpoint import export_weights
 from common.config import run_script
 from models.dann import DANN
 from models.dcgan import Critic, Discriminator, Generator, initialize_weights
 from models.ddpm import ContextUnet
-from sampling.faces import with_fresh_batch_norm
 
 ROOT = Path(__file__).resolve().parent.parent
-CPU = torch.device("cpu")
 # What only training, scores or tests need: inference does without, and is always called here as if it were missing.
 ABSENT = ("sklearn", "scipy", "dlib", "tensorboard", "matplotlib", "pytorch_fid", "torchvision", "hypothesis")
 
@@ -216,8 +215,11 @@ def weights(tmp_path_factory) -> dict[str, Path]:
     dann = DANN()
     for parameter in dann.parameters():
         parameter.data.mul_(3 if parameter.dim() > 1 else 0)  # so that images and not biases decide
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sampling.faces, "STATISTICS", (1, 8))
+        generator = sampling.faces.with_fresh_batch_norm(Generator().apply(initialize_weights))
     networks = {
-        "generator": with_fresh_batch_norm(Generator().apply(initialize_weights), CPU, batches=1, batch_size=8),
+        "generator": generator,
         "discriminator": Discriminator(),
         "critic": Critic(),
         "unet": noise_denoiser(),
@@ -228,6 +230,34 @@ def weights(tmp_path_factory) -> dict[str, Path]:
         files[name] = folder / f"{name}.safetensors"
         export_weights(files[name], network, standardized=True, views=18)
     return files
+
+
+@pytest.fixture(scope="session")
+def start(builtin, environment, tmp_path_factory):
+    """A function that starts a training of tests/trainings.py, further options last, in a process of its own."""
+    from smaller import Training
+    from trainings import command
+
+    def run(name: str, run_dir: Path, *options: object, prelude: Callable[[], None] | None = None) -> Training:
+        output = tmp_path_factory.mktemp("output")
+        return Training(*command(name, builtin, run_dir, *options), prelude, environment, output)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def whole(start, made_once):
+    """A function that returns the folder of an uninterrupted run, made once."""
+    from trainings import finish
+
+    return lambda name: made_once(f"whole {name}", lambda folder: finish(start(name, folder)))
+
+
+@pytest.fixture
+def scratch(tmp_path):
+    """A folder that does not stay: checkpoints are large."""
+    yield tmp_path
+    shutil.rmtree(tmp_path)
 
 
 @pytest.fixture

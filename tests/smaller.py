@@ -10,7 +10,7 @@ import runpy
 import signal
 import subprocess
 import sys
-import types
+from collections.abc import Callable
 from pathlib import Path
 
 import torch.utils.tensorboard  # noqa: F401, what a training takes long to import
@@ -22,70 +22,68 @@ import models.dcgan
 import models.ddpm
 import sampling.digits
 import sampling.faces
+import sampling.labels
 
 ROOT = Path(__file__).resolve().parent.parent
+# Fewer images behind re-estimated BatchNorm statistics, sheets and labels; fewer at once.
+FEWER = [
+    *((sampling.faces, name, value) for name, value in (("STATISTICS", (1, 8)), ("SHEET", 8), ("BATCH", 8))),
+    *((sampling.digits, name, value) for name, value in (("SHEET_STEPS", 2), ("BATCH", 20))),
+    (sampling.labels, "BATCH", 20),
+]
+NARROW = [(models.dcgan, "WIDTH", 8), (models.ddpm, "N_FEAT", 16)]
 
 
-def narrow(channels: int) -> int:
-    return channels // 8 if channels > 100 or channels == 64 else channels
+def fewer_images(set_constant: Callable[[object, str, object], None] = setattr) -> None:
+    for module, name, value in FEWER:
+        getattr(module, name)  # which must be there
+        set_constant(module, name, value)
 
 
-class Conv2d(nn.Conv2d):
-    def __init__(self, i, o, *arguments, **options):
-        super().__init__(narrow(i), narrow(o), *arguments, **options)
+def narrow_networks(set_constant: Callable[[object, str, object], None] = setattr) -> None:
+    for module, name, value in NARROW:
+        getattr(module, name)
+        set_constant(module, name, value)
 
 
-class ConvTranspose2d(nn.ConvTranspose2d):
-    def __init__(self, i, o, *arguments, **options):
-        super().__init__(narrow(i), narrow(o), *arguments, **options)
+def small_inception() -> None:
+    """In Inception's place: features of an image are its pixels, shrunk to 32x32, of two colours."""
 
+    def network(weights, device):
+        return lambda images: nn.functional.adaptive_avg_pool2d(images, 32)[:, :2].flatten(1), "smaller"
 
-class BatchNorm2d(nn.BatchNorm2d):
-    def __init__(self, channels):
-        super().__init__(narrow(channels))
-
-
-def inception(weights, device):
-    """Stands for Inception: features of an image are its pixels, shrunk to 32x32, of two colours."""
-    return lambda images: nn.functional.adaptive_avg_pool2d(images, 32)[:, :2].flatten(1), "smaller"
-
-
-def fewer_images() -> None:
-    """Fewer images behind re-estimated BatchNorm statistics, sheets and batches, and a small Inception."""
-    # Under @torch.no_grad() the function itself is __wrapped__.
-    sampling.faces.with_fresh_batch_norm.__wrapped__.__defaults__ = (1, 8)
-    sampling.faces.sample_images.__wrapped__.__defaults__ = (8,)
-    sampling.faces.sample_sheet.__defaults__ = (8,)
-    sampling.digits.digit_sheet.__defaults__ = (1.0, 2)
-    sampling.digits.draw_digits.__wrapped__.__defaults__ = (20, sampling.digits.SAMPLE_SEED, None)
-    evaluation.inception.inception_network = inception
+    evaluation.inception.inception_network = network
     evaluation.inception.inception_file = lambda weights: (None, "smaller")
 
 
-def narrow_networks() -> None:
-    layers = {"Conv2d": Conv2d, "ConvTranspose2d": ConvTranspose2d, "BatchNorm2d": BatchNorm2d}
-    models.dcgan.nn = types.SimpleNamespace(**(vars(nn) | layers))
-    models.ddpm.ContextUnet.__init__.__defaults__ = (3, 16, 10)
-
-
-def run(script: str, arguments: list[str], prelude: str, environment: dict[str, str], output: Path) -> None:
-    """What a new process does: `prelude`, Python code of a test, then the script."""
+def run(
+    script: str, arguments: list[str], prelude: Callable[[], None] | None, environment: dict[str, str], output: Path
+) -> None:
+    """What a new process does: a test's `prelude`, then the script."""
     for number, name in ((1, "stdout"), (2, "stderr")):
         os.dup2(os.open(output / name, os.O_CREAT | os.O_WRONLY | os.O_APPEND), number)
     os.environ.update(environment)
     fewer_images()
     narrow_networks()
-    exec(prelude, {})
+    if prelude:
+        prelude()
     sys.argv = [script, *arguments]
     runpy.run_path(str(ROOT / script), run_name="__main__")
 
 
 class Training:
-    """A script that runs as a process, used as subprocess.Popen is."""
+    """A script that runs as a process, used as subprocess.Popen is; `prelude` is a function of a module."""
 
     context = multiprocessing.get_context("forkserver")
 
-    def __init__(self, script: str, arguments: list[str], prelude: str, environment: dict[str, str], output: Path):
+    def __init__(
+        self,
+        script: str,
+        arguments: list[str],
+        prelude: Callable[[], None] | None,
+        environment: dict[str, str],
+        output: Path,
+    ):
         self.output = output
         for name in ("stdout", "stderr"):
             (output / name).touch()
@@ -93,7 +91,7 @@ class Training:
         before = {name: os.environ.get(name) for name in here}
         os.environ.update(here)  # of the process that all are forked from, which the first one starts
         try:
-            self.context.set_forkserver_preload(["smaller"])
+            self.context.set_forkserver_preload(["smaller", "pytest"])
             self.process = self.context.Process(target=run, args=(script, arguments, prelude, environment, output))
             self.process.start()
         finally:
@@ -107,6 +105,10 @@ class Training:
     def poll(self) -> int | None:
         return self.process.exitcode
 
+    def errors(self) -> str:
+        """What it has said so far."""
+        return (self.output / "stderr").read_text()
+
     def send_signal(self, number: int) -> None:
         with contextlib.suppress(ProcessLookupError):  # it has just ended
             os.kill(self.process.pid, number)
@@ -119,4 +121,4 @@ class Training:
         if self.process.exitcode is None:
             self.kill()
             raise subprocess.TimeoutExpired(f"{self.process}", timeout)
-        return (self.output / "stdout").read_text(), (self.output / "stderr").read_text()
+        return (self.output / "stdout").read_text(), self.errors()

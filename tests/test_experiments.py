@@ -32,6 +32,7 @@ import sys
 sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "tests")!r}]
 import smaller
 smaller.fewer_images()
+smaller.small_inception()
 """
 
 

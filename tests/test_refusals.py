@@ -1,0 +1,236 @@
+"""What the trainings refuse, in one sentence and before anything is written; and their command lines."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from trainings import (
+    JUDGES,
+    SCRIPTS,
+    assert_same,
+    checkpoint,
+    content,
+    finish,
+    metrics,
+    refusal,
+    wait_for_lines,
+)
+
+# Another training
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "reason"),
+    [
+        ("ddpm", ("--learning-rate", 0.5), "learning_rate 0.0003 and cannot continue with --learning-rate 0.5"),
+        ("ddpm", ("--seed", 1), "seed 0 and cannot continue with --seed 1"),
+        ("dann", ("--no-invert", "--alpha", 0.2), "and cannot continue with --alpha 0.2"),
+        ("source", ("--images", 80), "images 48 and cannot continue with --images 80"),
+        ("source", ("--method", "target"), "and cannot continue with "),
+    ],
+)
+def test_a_changed_option_is_refused(name, options, reason, start, whole):
+    before = content(whole(name))
+    assert reason in refusal(start(name, whole(name), "--resume", *options))
+    assert content(whole(name)) == before
+
+
+def test_other_data_is_refused(start, whole, builtin, scratch):
+    run = shutil.copytree(whole("ddpm"), scratch / "run")
+    reason = refusal(start("ddpm", run, "--resume", "--data", builtin / "digits" / "svhn"))
+    assert "cannot continue with other training data" in reason and "--data " not in reason
+
+
+def test_the_state_of_another_training_is_refused(start, whole, scratch):
+    run = shutil.copytree(whole("dcgan"), scratch / "run")
+    assert "checkpoint.pt is of another training: this one has no option " in refusal(start("wgan", run, "--resume"))
+    state = checkpoint(run)
+    torch.save({name: part for name, part in state.items() if name != "d"}, run / "checkpoint.pt")
+    assert "checkpoint.pt is of another training: it holds no 'd'" in refusal(start("dcgan", run, "--resume"))
+    state["g"]["main.0.weight"] = torch.zeros(3, 3)
+    torch.save(state, run / "checkpoint.pt")
+    assert "checkpoint.pt is of another network: 'g' does not fit (" in refusal(start("dcgan", run, "--resume"))
+    for other in ({}, {"state_dict": {}}, {"step": "1", "fixed": {}}, {"step": 1, "fixed": None}):
+        torch.save(other, run / "checkpoint.pt")
+        assert "checkpoint.pt is not the state of a training" in refusal(start("dcgan", run, "--resume"))
+
+
+def test_a_start_that_does_not_fit_is_refused(start, whole, scratch):
+    """And leaves its folder free."""
+    other = scratch / "other.safetensors"
+    shutil.copy(whole("dann") / "weights.safetensors", other)
+    for name in ("ddpm", "dcgan"):
+        assert f"{other} holds another network" in refusal(start(name, scratch / name, "--start", other))
+    finish(start("ddpm", scratch / "ddpm", "--images", 8))
+    state = whole("clip") / "checkpoint.pt"
+    reason = refusal(start("wgan", scratch / "wgan", "--start", state))
+    # The clipped critic has BatchNorm, which the penalised one lacks.
+    assert "checkpoint.pt is of another network: 'critic' does not fit" in reason
+    assert "holds no 'd'" in refusal(start("dcgan", scratch / "dcgan", "--start", state))
+
+
+@pytest.mark.parametrize("name", ["dcgan", "wgan"])
+def test_a_released_judge_alone_is_refused(name, start, whole, scratch):
+    judge, generator = (whole(name) / f"{network}.safetensors" for network in (JUDGES[name], "weights"))
+    option = f"--start-{JUDGES[name]}"
+    for options in ((), ("--start", whole(name) / "checkpoint.pt")):
+        reason = refusal(start(name, scratch / "run", option, judge, *options))
+        assert f"{judge} goes with released weights, so --start must name these" in reason
+    reason = refusal(start(name, scratch / "run", option, generator, "--start", generator))
+    assert f"{generator} holds another network than {JUDGES[name].capitalize()}" in reason
+
+
+# Folders and files
+
+
+def test_an_existing_folder_is_refused(start, whole, scratch):
+    """Without --resume nothing is overwritten, also while there are metrics but no checkpoint yet."""
+    assert "already holds a training: add --resume" in refusal(start("source", whole("source")))
+    (scratch / "metrics.jsonl").write_text('{"step": 1}\n')
+    assert "already holds a training: add --resume" in refusal(start("source", scratch))
+    finish(start("source", scratch, "--resume"))  # nothing was saved: from the start
+    assert_same(scratch, whole("source"))
+
+
+def test_a_file_as_run_folder_is_refused(start, scratch):
+    (scratch / "file").touch()
+    assert "file cannot be used as a run folder" in refusal(start("source", scratch / "file"))
+
+
+def test_a_folder_in_use_is_refused(start, scratch):
+    process = start("source", scratch / "run", "--images", 8_000_000)
+    try:
+        wait_for_lines(scratch / "run", 1, process)
+        assert "is in use by another running training" in refusal(start("source", scratch / "run", "--resume"))
+        assert process.poll() is None
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize("damage", ["empty", "text", "half", "bit", "code"])
+def test_a_broken_checkpoint_is_refused(damage, start, whole, scratch):
+    """Also one whose checksum fails, and code in a checkpoint is not run."""
+    run = shutil.copytree(whole("source"), scratch / "run")
+    file, bits = run / "checkpoint.pt", bytearray((run / "checkpoint.pt").read_bytes())
+    if damage == "code":
+        torch.save(checkpoint(run) | {"path": Path("/")}, file)  # pickled as a call
+    else:
+        bits[len(bits) // 2] ^= 1
+        file.write_bytes({"empty": b"", "text": b"half a file", "half": bits[: len(bits) // 2], "bit": bits}[damage])
+    whole_file = "" if damage in ("bit", "code") else "it is not a whole checkpoint"
+    assert f"checkpoint.pt cannot be loaded: {whole_file}" in refusal(start("source", run, "--resume"))
+
+
+# Divergence
+
+
+def diverge() -> None:
+    """A weight becomes NaN by each optimizer's third step."""
+
+    def patched(original):
+        def step(self):
+            original(self)
+            self.steps = getattr(self, "steps", 0) + 1
+            if self.steps == 3:
+                self.param_groups[0]["params"][0].data.fill_(float("nan"))
+
+        return step
+
+    for kind in (torch.optim.Adam, torch.optim.AdamW):
+        kind.step = patched(kind.step)
+
+
+@pytest.mark.parametrize("log_every", [1, 1000])
+@pytest.mark.parametrize("name", ["dcgan", "wgan", "ddpm", "dann"])
+def test_a_diverged_run_stops(name, log_every, start, scratch):
+    """At that step or the next; it keeps the last state that was good."""
+    run = scratch / "run"
+    reason = refusal(start(name, run, "--save-minutes", 0, "--log-every", log_every, prelude=diverge))
+    step, logged = map(int, re.search(r"at step (\d): the training diverged after step (\d);", reason).groups())
+    assert 2 <= step <= 3 and logged == (0 if log_every > 1 else len(metrics(run)))
+    assert reason.endswith(f"; the last good state is in {run / 'checkpoint.pt'}")
+    state = checkpoint(run)
+    assert state["step"] == step - 1 and all(leaf.isfinite().all() for leaf in state["ema"].values())
+    assert all(weight.isfinite().all() for weight in load_file(run / "weights.safetensors").values())
+
+
+# The command line
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_dry_run(script, inside, tmp_path):
+    """Every option as JSON, presets below explicit values, and nothing written."""
+    module = __import__(script.removesuffix(".py"))
+    code, output, errors = inside(script, "--dry-run", "--seed", 7, cwd=tmp_path)
+    assert (code, errors) == (0, "")
+    defaults = {name: str(value) if isinstance(value, Path) else value for name, value in vars(module.Config()).items()}
+    assert json.loads(output) == defaults | {"seed": 7}
+    presets = getattr(module, "RECIPES", None) or {"original": getattr(module, "ORIGINAL", {})}
+    for recipe, preset in presets.items():
+        if preset:
+            values = json.loads(inside(script, "--dry-run", "--recipe", recipe, cwd=tmp_path)[1])
+            assert values == defaults | preset | {"recipe": recipe}
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_explicit_options_override_the_recipe(inside, tmp_path):
+    options = ("--alpha", 0.3, "--recipe", "original", "--invert")
+    values = json.loads(inside("p3_dann_train.py", "--dry-run", *options, cwd=tmp_path)[1])
+    assert (values["alpha"], values["invert"], values["augment"]) == (0.3, True, False)
+
+
+def test_resume_takes_the_options_of_the_run(inside, whole, tmp_path):
+    """But for those given anew; a run that has none begins with the defaults."""
+    run = whole("dann")
+    values = json.loads(inside("p3_dann_train.py", "--dry-run", "--run-dir", run, "--resume", "--log-every", 9)[1])
+    assert values == json.loads((run / "config.json").read_text()) | {"log_every": 9, "resume": True}
+    assert json.loads(inside("p3_dann_train.py", "--dry-run", "--run-dir", run)[1])["recipe"] == "svhn"
+    new = ("--dry-run", "--run-dir", tmp_path / "new", "--resume")
+    assert json.loads(inside("p3_dann_train.py", *new)[1])["recipe"] == "svhn"
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"batch_size": "many"}'])
+def test_resume_with_unreadable_options(content, refused_inside, tmp_path):
+    (tmp_path / "config.json").write_text(content)
+    sentence = refused_inside("p3_dann_train.py", "--run-dir", tmp_path, "--resume")
+    assert "config.json cannot be read (" in sentence and sentence.endswith(": give all options anew")
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_wrong_options(script, refused_inside, tmp_path):
+    """One sentence each, and nothing written."""
+    for options, reason in [
+        (("--batch-size", 0), "0 is out of range, must be at least 2"),
+        (("--images", "many"), "'many' is not an integer"),
+        (("--decay-from", "nan"), "nan is not a finite number"),
+        (("--decay-from", 1.5), "1.5 is out of range, must be from 0 to 1"),
+        (("--precision", "fp8"), "invalid choice: 'fp8'"),
+        (("--batch", 8), "unrecognized arguments: --batch 8"),
+        (("positional",), "unrecognized arguments: positional"),
+        (("--device", "warp"), "device 'warp' is not available here"),
+        (("--run-dir", ""), "a path is empty"),
+    ]:
+        assert reason in refused_inside(script, *options, cwd=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_wrong_data(refused, refused_inside, builtin, tmp_path):
+    run = ("--run-dir", tmp_path / "run")
+    assert "none is missing" in refused("p1_dcgan_train.py", "--data", tmp_path / "none", *run)
+    assert "none/train.csv cannot be read" in refused_inside("p2_ddpm_train.py", "--data", tmp_path / "none", *run)
+    assert "digits holds no image" in refused_inside("p1_wgan_train.py", "--data", builtin / "digits", *run)
+    digits = builtin / "digits" / "usps" / "data"
+    assert "00000.png is 28x28, expected 64x64" in refused_inside("p1_wgan_train.py", "--data", digits, *run)
+    gan = ("p1_dcgan_train.py", "--data", builtin / "face" / "train")
+    assert "--held-out 15 leaves none of 15 images" in refused_inside(*gan, "--held-out", 15, *run)
+    for held_out in (0, 1):  # a distance needs two
+        reason = refused_inside(*gan, "--score-every", 100, "--held-out", held_out, *run)
+        assert "--score-every compares samples with held-out faces, give --held-out 2 or more" in reason
+    crossed = ("--zoom-low", 2, "--zoom-high", 1)
+    assert "--zoom-low 2.0 is above --zoom-high 1.0" in refused_inside("p3_dann_train.py", *crossed, *run)
+    assert list(tmp_path.iterdir()) == []
