@@ -2,9 +2,19 @@
 
 import torch
 
+import sampling.labels
 from common.device import generator
+from common.streams import Stream
 from models.dann import DANN
-from sampling.labels import KEEPING_COLORS, VIEWS, network_input, predict, probabilities, random_views
+from sampling.labels import (
+    KEEPING_COLORS,
+    VIEWS,
+    mean_probabilities,
+    network_input,
+    predict,
+    probabilities,
+    random_views,
+)
 
 
 class Recorder(torch.nn.Module):
@@ -36,26 +46,29 @@ def test_views_are_shifts_and_inversions():
 
 
 def test_random_views():
-    assert random_views(1, 9, generator(0)) == VIEWS[:1]
+    assert random_views(1, 9, Stream(generator(0), 8)) == VIEWS[:1]
     for among in (9, 18):
-        drawn = [tuple(random_views(2, among, generator(seed))) for seed in range(200)]
+        drawn = [tuple(random_views(2, among, Stream(generator(seed), 8))) for seed in range(200)]
         assert all(len(set(views)) == 2 for views in drawn)
         assert {view for views in drawn for view in views} == set(VIEWS[:among])
     assert [sign for *_, sign in VIEWS] == [1] * KEEPING_COLORS + [-1] * KEEPING_COLORS
 
 
-def test_a_label_depends_on_its_own_image_alone():
+def test_a_label_depends_on_its_own_image_alone(monkeypatch):
+    monkeypatch.setattr(sampling.labels, "BATCH", 10)
     torch.manual_seed(0)
     network = DANN().eval()
     digits = torch.nn.functional.interpolate(torch.rand(23, 3, 4, 4), size=28).mul(255).to(torch.uint8)
     images = digits.float() / 127.5 - 1
     with torch.no_grad():  # so that images and not biases decide
         network.task_classifier[4].bias -= network(network_input(images, True))[0].mean(0)
-    cpu = torch.device("cpu")
-    labels = predict(network, digits, True, cpu, 18, chunk=10)
+    labels = predict(network, digits, True, 18)
     assert len(labels.unique()) > 1
     for count in (1, 7, 23):
-        assert predict(network, digits[-count:], True, cpu, 18, chunk=10).tolist() == labels[-count:].tolist()
-    one = predict(network, digits, True, cpu)
+        assert predict(network, digits[-count:], True, 18).tolist() == labels[-count:].tolist()
+    one = predict(network, digits, True)
     single = probabilities(network, images, True, VIEWS[:1]).argmax(1)
     assert one.tolist() == single.tolist() != labels.tolist()
+    soft = mean_probabilities(network, digits, True, 18)
+    assert soft.shape == (23, 10) and soft.argmax(1).tolist() == labels.tolist()
+    torch.testing.assert_close(soft, probabilities(network, images, True, VIEWS), rtol=1e-4, atol=1e-5)

@@ -1,14 +1,19 @@
 """The diffusion process against closed forms: for Gaussian data denoiser and samplers are known exactly."""
 
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from common.device import generator
+from common.streams import Stream
 from models import diffusion
-from models.diffusion import TIMESTEPS, ancestral, ddim, dpm_solver, interpolated_alpha_bar, time_grid
+from models.diffusion import TIMESTEPS, ancestral, ddim, dpm_solver, interpolated_alpha_bar, steps_of, time_grid
+from p2_ddpm_train import loss_by_quarter
 from p2_inference import Config
+from training.processes import Share
 
 ALPHA_BAR = diffusion.alpha_bar_schedule()
 MEAN, DEVIATION = 0.3, 0.5  # of the Gaussian data
@@ -49,32 +54,26 @@ def test_noisy_images():
     assert torch.equal(diffusion.add_noise(clean, noise, torch.zeros(3)), noise)
 
 
-@pytest.mark.parametrize("batch", [1, 4, 128, 600, 1000])
-def test_stratified_steps(batch):
-    """One step from each slice, in 1 ... T, both ends reached, and not in the slices' order."""
-    draws = torch.stack([diffusion.stratified_steps(batch, torch.Generator().manual_seed(i)) for i in range(300)])
-    assert draws.dtype == torch.int64 and draws.min() >= 1 and draws.max() <= TIMESTEPS
-    ordered = draws.sort(1).values
-    slices = torch.arange(batch, dtype=torch.float64)
-    # Step t stands for positions from t - 1 to t; slice k is that from k to k + 1, times T / batch.
-    assert (ordered > slices * TIMESTEPS / batch).all()
-    assert (ordered - 1 < (slices + 1) * TIMESTEPS / batch + 1e-9).all()
-    if batch == 600:  # each step once, but for positions that float32 rounds up to the next
-        assert (ordered == torch.arange(1, 601)).float().mean() > 0.9999
-    if batch == 4:  # 300 draws a slice of 150 steps
-        assert draws[:, 0].float().mean().item() == pytest.approx(300.5, abs=4 * 173 / 300**0.5)
-        assert draws.min() <= 5 and draws.max() >= 596
-    if batch > 1:
-        assert not torch.equal(draws, ordered)
+def test_steps_of_uniform_numbers():
+    """1 to T, each for a slice of as many; also of a number that float32 rounds up to 1."""
+    assert steps_of(torch.tensor([0.0, 0.4999, 0.5, 0.9999, 1.0]), 4).tolist() == [1, 2, 3, 4, 4]
+    assert steps_of((torch.arange(600) + 0.5) / 600).tolist() == list(range(1, 601))
 
 
 def test_every_step_is_trained():
-    """t = 1 and t = T included, each about equally often."""
-    random = torch.Generator().manual_seed(0)
-    counts = torch.stack([diffusion.stratified_steps(128, random) for _ in range(2000)]).flatten().bincount()
+    """t = 1 and t = T included, each about equally often, by the numbers that the training draws."""
+    random = Stream(generator(0), 128)
+    counts = torch.stack([steps_of(random.stratified()) for _ in range(2000)]).flatten().bincount()
     assert len(counts) == TIMESTEPS + 1 and counts[0] == 0
     expected = 2000 * 128 / TIMESTEPS
     assert (counts[1:] - expected).abs().max() < 6 * expected**0.5
+
+
+def test_loss_by_quarter_of_the_times():
+    """The mean error of the images in each quarter; of a quarter that the batch misses there is none."""
+    run = SimpleNamespace(share=Share(slice(0, 4)))
+    errors = loss_by_quarter(torch.tensor([1.0, 3.0, 5.0, 7.0]), torch.tensor([1, 150, 151, 600]), run)
+    assert {name: error.item() for name, error in errors.items()} == {"loss_t1of4": 2, "loss_t2of4": 5, "loss_t4of4": 7}
 
 
 def test_one_hot():

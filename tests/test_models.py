@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+import models.ddpm
 from models.classifier import Classifier
 from models.dann import DANN, GRL, can_pool_unevenly
 from models.dcgan import Critic, Discriminator, Generator, initialize_weights
@@ -49,14 +50,14 @@ def test_gan_shapes():
     assert Discriminator()(images).shape == Critic()(images).shape == (2, 1, 1, 1)
 
 
-def test_logits_and_scores_are_before_the_sigmoid():
+def test_scores_are_before_the_sigmoid():
     discriminator, critic = Discriminator().eval(), Critic().eval()
     critic.load_state_dict(discriminator.state_dict())  # the same names: the critic lacks nothing but the sigmoid
     images = torch.randn(3, 3, 64, 64)
-    logits = discriminator.logits(images)
+    logits = discriminator.score(images)
     assert logits.shape == (3,)
     torch.testing.assert_close(logits.sigmoid(), discriminator(images).flatten())
-    torch.testing.assert_close(critic.scores(images), logits)
+    torch.testing.assert_close(critic.score(images), logits)
     torch.testing.assert_close(critic(images)[:, 0, 0, 0], logits)
 
 
@@ -95,9 +96,10 @@ def randomize(network: nn.Module) -> nn.Module:
     return network.eval()
 
 
-def test_flow_of_the_diffusion_network():
+def test_flow_of_the_diffusion_network(monkeypatch):
     """The data flow, written out from the layers."""
-    network = randomize(ContextUnet(n_feat=16))
+    monkeypatch.setattr(models.ddpm, "N_FEAT", 16)
+    network = randomize(ContextUnet())
     x, label, t = torch.randn(3, 3, 28, 28), torch.randn(3, 10), torch.rand(3)
     first = network.init_conv(x)
     down1 = network.down1(first)
@@ -114,8 +116,9 @@ def test_flow_of_the_diffusion_network():
     assert container.nn_model is network and torch.equal(container(x, label, t), network(x, label, t))
 
 
-def test_class_and_time_enter_every_image_on_its_own():
-    network = randomize(ContextUnet(n_feat=16))
+def test_class_and_time_enter_every_image_on_its_own(monkeypatch):
+    monkeypatch.setattr(models.ddpm, "N_FEAT", 16)
+    network = randomize(ContextUnet())
     x, label, t = torch.randn(1, 3, 28, 28).expand(3, -1, -1, -1), torch.eye(10)[[1, 2, 2]], torch.tensor([0.5, 0.5, 1])
     first, other_class, other_time = network(x, label, t)
     assert (first - other_class).abs().max() > 1e-4 and (other_class - other_time).abs().max() > 1e-4

@@ -3,50 +3,57 @@
 Most processes here are those of tests/smaller.py with the variables that torchrun gives; one test is torchrun's own.
 """
 
+import datetime
+import hashlib
 import os
 import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 import torch
-from smaller import Training
-from test_training import (  # noqa: F401, fixtures
-    TRAININGS,
+from smaller import ROOT, Training
+from trainings import (
+    SCRIPTS,
+    assert_close,
+    checkpoint,
+    command,
+    content,
     finish,
-    lines_logged,
     metrics,
     refusal,
-    scratch,
-    start,
-    tensors,
-    whole,
+    wait_for_lines,
 )
 
+import training.average
+import training.processes
 from common.config import UserError
 from common.device import pick_device
-from training.processes import Part, join
+from training.processes import Share, join
 
-ROOT = Path(__file__).resolve().parent.parent
-FLOAT64 = """
-import torch
-torch.set_default_dtype(torch.float64)
-torch.Tensor.float = torch.Tensor.double
-import sampling.labels
-sampling.labels.predict.__wrapped__.__defaults__ = (18, 20)  # fewer images at once
-"""
-DIGESTS = """
-import hashlib, os
-import training.average
-def update_ema(ema, model, *arguments, original=training.average.update_ema):
-    original(ema, model, *arguments)
-    weights = b"".join(tensor.numpy().tobytes() for module in (ema, model) for tensor in module.state_dict().values())
-    print(hashlib.sha256(weights).hexdigest(), flush=True)
-training.average.update_ema = update_ema
-"""
+
+def in_float64() -> None:
+    torch.set_default_dtype(torch.float64)
+    torch.Tensor.float = torch.Tensor.double
+
+
+def in_float64_with_digests() -> None:
+    """Each process prints a checksum of its networks after every step."""
+    in_float64()
+    original = training.average.Average.update
+
+    def update(self, step):
+        original(self, step)
+        averages, values = zip(*self._floats, strict=True)
+        print(hashlib.sha256(b"".join(tensor.numpy().tobytes() for tensor in averages + values)).hexdigest())
+
+    training.average.Average.update = update
+
+
+def impatient() -> None:
+    training.processes.TIMEOUT = datetime.timedelta(seconds=2)
 
 
 def variables(rank: int, count: int, port: int = 0) -> dict[str, str]:
@@ -60,12 +67,10 @@ def variables(rank: int, count: int, port: int = 0) -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def together(builtin, environment, tmp_path_factory):
-    """A function that starts a training of TRAININGS in `count` processes; `last` are options of the last one only."""
+    """A function that starts a training in `count` processes; `last` are options of the last one only."""
 
-    def run(name: str, run_dir: Path, *options: object, count: int = 2, prelude: str = "", last=()) -> list[Training]:
-        script, *arguments = [*TRAININGS[name], "--device", "cpu", "--precision", "fp32", "--log-every", 1, *options]
-        arguments = [builtin / item if str(item).startswith(("face/", "digits/")) else item for item in arguments]
-        arguments = [*map(str, arguments), "--run-dir", str(run_dir)]
+    def run(name: str, run_dir: Path, *options: object, count: int = 2, prelude=None, last=()) -> list[Training]:
+        script, arguments = command(name, builtin, run_dir, *options)
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
@@ -83,58 +88,28 @@ def together(builtin, environment, tmp_path_factory):
     return run
 
 
-def wait_for_lines(run: Path, count: int, process: Training | subprocess.Popen) -> None:
-    deadline = time.monotonic() + 100
-    while lines_logged(run) < count:
-        assert process.poll() is None and time.monotonic() < deadline, process.communicate()
-        time.sleep(0.002)
-
-
-def assert_close(first: Path, second: Path, metric: float, weight: float) -> None:
-    """Two runs logged the same curves, within `metric` relatively, and ended in the same state, within `weight`."""
-    curves = [
-        [{name: value for name, value in line.items() if name != "images_per_second"} for line in metrics(run)]
-        for run in (first, second)
-    ]
-    assert len(curves[0]) == len(curves[1])
-    for lines in zip(*curves, strict=True):
-        assert lines[0] == pytest.approx(lines[1], rel=metric, abs=metric)
-    states = [tensors(torch.load(run / "checkpoint.pt", weights_only=True)) for run in (first, second)]
-    assert states[0].keys() == states[1].keys()
-    for name, value in states[0].items():
-        if isinstance(value, torch.Tensor):
-            assert torch.allclose(value, states[1][name], rtol=weight, atol=weight), name
-        else:
-            assert value == states[1][name], name
-
-
 @pytest.mark.parametrize(
-    ("name", "count", "options"),
+    ("name", "count", "batch_size", "steps", "options"),
     [
-        (
-            "dcgan",
-            3,
-            ("--batch-size", 4, "--images", 16, "--loss", "standard", "--no-joint-batches", "--r1-weight", 0.1),
-        ),
-        (
-            "dcgan",
-            2,
-            ("--batch-size", 5, "--images", 10, "--r2-weight", 1, "--no-batch-norm"),
-        ),
-        ("wgan", 2, ("--batch-size", 5, "--images", 15, "--augment", "color,translation")),
-        ("ddpm", 2, ("--batch-size", 7, "--images", 14)),
-        ("dann", 2, ("--batch-size", 7, "--images", 14)),
+        ("dcgan", 3, 4, 3, ("--loss", "standard", "--no-joint-batches")),
+        ("dcgan", 2, 5, 2, ("--regularizer", 1, "--no-batch-norm")),
+        ("dcgan", 2, 5, 2, ()),
+        ("wgan", 2, 5, 3, ("--augment", "color,translation")),
+        ("clip", 2, 5, 2, ()),
+        ("ddpm", 2, 7, 2, ()),
+        ("dann", 2, 7, 2, ()),
     ],
 )
-def test_the_same_training(name, count, options, start, together, scratch):  # noqa: F811
-    """Parts of unequal size, in float64, so that rounding hides nothing: BatchNorm, penalties, nonlinear losses."""
-    finish(start(name, scratch / "one", *options, prelude=FLOAT64))
-    processes = together(name, scratch / "several", *options, count=count, prelude=FLOAT64 + DIGESTS)
-    outputs = [process.communicate(timeout=120) for process in processes]
+def test_the_same_training(name, count, batch_size, steps, options, start, together, scratch):
+    """Shares of unequal size, in float64, so that rounding hides nothing: BatchNorm, penalties, nonlinear losses."""
+    options = (*options, "--batch-size", batch_size, "--images", steps * batch_size)
+    finish(start(name, scratch / "one", *options, prelude=in_float64))
+    processes = together(name, scratch / "several", *options, count=count, prelude=in_float64_with_digests)
+    outputs = [process.communicate() for process in processes]
     assert [process.returncode for process in processes] == [0] * count, outputs
     assert_close(scratch / "one", scratch / "several", 2e-6, 1e-9)  # metrics have six digits
     digests = [output.split() for output, _ in outputs]
-    assert len(set(digests[0])) == options[3] // options[1]  # of every step
+    assert len(set(digests[0])) == steps
     assert all(others == digests[0] for others in digests)  # the processes never drift apart
     # Everything once, of the first process; the others say nothing.
     assert [errors for _, errors in outputs[1:]] == [""] * (count - 1)
@@ -143,7 +118,7 @@ def test_the_same_training(name, count, options, start, together, scratch):  # n
     assert (scratch / "several" / "log.txt").read_text().count("starting at step 0") == 1
 
 
-def test_any_process_can_stop_all(start, together, whole, scratch):  # noqa: F811
+def test_any_process_can_stop_all(start, together, scratch):
     """SIGTERM to the second: all leave after the same step.  One process goes on, then three."""
     run = scratch / "run"
     processes = together("dcgan", run)
@@ -151,7 +126,7 @@ def test_any_process_can_stop_all(start, together, whole, scratch):  # noqa: F81
     processes[1].send_signal(signal.SIGTERM)
     outputs = [process.communicate() for process in processes]
     assert [process.returncode for process in processes] == [128 + signal.SIGTERM] * 2, outputs
-    step = torch.load(run / "checkpoint.pt", weights_only=True)["step"]
+    step = checkpoint(run)["step"]
     assert 1 <= step < 5 and f"stopped at step {step}, state saved" in outputs[0][1]
     finish(start("dcgan", run, "--resume", "--images", 4 * (step + 1)))
     for process in together("dcgan", run, "--resume", count=3):
@@ -160,36 +135,34 @@ def test_any_process_can_stop_all(start, together, whole, scratch):  # noqa: F81
     assert [line["step"] for line in metrics(run) if "loss_g" in line] == list(range(1, 7))
 
 
-def test_torchrun(start, builtin, environment, scratch):  # noqa: F811
+def test_torchrun(start, builtin, environment, scratch):
     """torchrun itself: one process is killed and all stop with an error.  One process goes on and ends as if alone."""
-    script, *options = [*TRAININGS["dann"], "--images", 96, "--save-minutes", 0]
-    options = [builtin / item if str(item).startswith("digits/") else item for item in options]
-    options += ["--device", "cpu", "--precision", "fp32", "--log-every", 1, "--run-dir", scratch / "run"]
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", ROOT / script, *options]
-    process = subprocess.Popen(map(str, command), env=environment, stderr=subprocess.PIPE, text=True)
-    wait_for_lines(scratch / "run", 3, process)
+    run, images = scratch / "run", ("--images", 96)
+    script, arguments = command("dann", builtin, run, *images, "--save-minutes", 0)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", str(ROOT / script), *arguments]
+    process = subprocess.Popen(torchrun, env=environment, stderr=subprocess.PIPE, text=True)
+    wait_for_lines(run, 3, process)
     workers = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     (second,) = (pid for pid in workers if b"\0RANK=1\0" in Path(f"/proc/{pid}/environ").read_bytes())
     os.kill(int(second), signal.SIGKILL)
     _, errors = process.communicate(timeout=60)
     assert process.returncode != 0 and not Path(f"/proc/{workers[0]}").exists()
-    step = torch.load(scratch / "run" / "checkpoint.pt", weights_only=True)["step"]
+    step = checkpoint(run)["step"]
     assert 2 <= step < 12, errors
-    assert f"continuing at step {step}: " in finish(start("dann", scratch / "run", "--images", 96, "--resume"))
-    finish(start("dann", scratch / "one", "--images", 96))
-    assert_close(scratch / "one", scratch / "run", 1e-4, 1e-3)
+    assert f"continuing at step {step}: " in finish(start("dann", run, *images, "--resume"))
+    finish(start("dann", scratch / "one", *images))
+    assert_close(scratch / "one", run, 1e-4, 1e-3)
 
 
-def test_a_process_that_hangs(together, scratch):  # noqa: F811
+def test_a_process_that_hangs(together, scratch):
     """The others do not wait for ever."""
-    prelude = "import training.processes, datetime; training.processes.TIMEOUT = datetime.timedelta(seconds=2)"
-    processes = together("source", scratch, "--images", 8_000_000, "--save-minutes", 0, prelude=prelude)
+    processes = together("source", scratch, "--images", 8_000_000, "--save-minutes", 0, prelude=impatient)
     try:
         wait_for_lines(scratch, 3, processes[0])
         processes[1].send_signal(signal.SIGSTOP)
         reason = refusal(processes[0])
         assert "another process of this training ended or hangs, continue with --resume (" in reason
-        assert torch.load(scratch / "checkpoint.pt", weights_only=True)["step"] >= 2
+        assert checkpoint(scratch)["step"] >= 2
     finally:
         for process in processes:
             if process.poll() is None:
@@ -197,22 +170,22 @@ def test_a_process_that_hangs(together, scratch):  # noqa: F811
             process.communicate()
 
 
-def test_processes_that_disagree(together, whole, scratch):  # noqa: F811
+def test_processes_that_disagree(together, whole, scratch):
     """The one that differs says why, and none goes on; a folder that is not ours is left as it is."""
     first, second = together("source", scratch / "run", last=("--seed", 1))
     assert "this process was started with other options or training data than the first" in refusal(second)
     assert "another process of this training ended or hangs" in refusal(first)
-    before = {path: path.read_bytes() for path in whole("source").rglob("*") if path.is_file()}
+    before = content(whole("source"))
     first, second = together("source", whole("source"))
     assert "already holds a training: add --resume" in refusal(first)
     assert "another process of this training ended or hangs" in refusal(second)
-    assert before == {path: path.read_bytes() for path in whole("source").rglob("*") if path.is_file()}
+    assert content(whole("source")) == before
 
 
 def test_too_small_a_batch(refused_inside, monkeypatch, tmp_path):
     for name, value in variables(1, 9).items():
         monkeypatch.setenv(name, value)
-    for script in sorted({str(arguments[0]) for arguments in TRAININGS.values()}):
+    for script in SCRIPTS:
         reason = refused_inside(script, "--batch-size", 8, "--device", "cpu", cwd=tmp_path)
         assert reason.endswith("--batch-size 8 is smaller than the number of processes, 9")
     assert list(tmp_path.iterdir()) == []
@@ -221,7 +194,7 @@ def test_too_small_a_batch(refused_inside, monkeypatch, tmp_path):
 def test_one_process_of_torchrun_is_alone(monkeypatch):
     for name, value in variables(0, 1).items():
         monkeypatch.setenv(name, value)
-    assert join(torch.device("cpu"), 8) == Part(8, slice(0, 8)) and Part(8, slice(0, 8)).alone
+    assert join(torch.device("cpu"), 8) == Share(slice(0, 8)) and Share(slice(0, 8)).alone
 
 
 def test_each_process_has_a_device_of_its_own(monkeypatch):

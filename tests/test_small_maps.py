@@ -50,7 +50,7 @@ def test_layers_of_dcgan_on_small_maps_are_taken(taken):
     generator, discriminator = Generator(), Discriminator()
     for precision in ("fp32", "bf16"):
         with autocast(CPU, precision):
-            loss = discriminator.logits(generator(torch.randn(2, 100, 1, 1))).float().sum()
+            loss = discriminator.score(generator(torch.randn(2, 100, 1, 1))).float().sum()
         assert not taken
         loss.backward()
     assert sorted(taken) == [(256, 128, 4, 4), (512, 256, 4, 4), (512, 256, 4, 4), (1024, 512, 4, 4)]
@@ -64,7 +64,7 @@ def test_gradients_differ_by_rounding_only(taken, monkeypatch):
     def gradients(precision: str) -> torch.Tensor:
         with autocast(CPU, precision):
             inputs = images.clone().requires_grad_()
-            (slope,) = torch.autograd.grad(critic.scores(inputs).float().sum(), inputs, create_graph=True)
+            (slope,) = torch.autograd.grad(critic.score(inputs).float().sum(), inputs, create_graph=True)
             penalty = slope.float().square().sum()
         return torch.cat([g.flatten() for g in torch.autograd.grad(penalty, critic.parameters())])
 

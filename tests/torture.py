@@ -9,15 +9,14 @@ import signal
 import time
 
 import pytest
-import torch
-from test_training import TRAININGS, assert_same, finish, scratch, start  # noqa: F401, fixtures
+from trainings import TRAININGS, assert_same, checkpoint, finish
 
 KILLS, SEED = int(os.environ.get("KILLS", "20")), int(os.environ.get("SEED", "0"))
 NAMES = sorted(TRAININGS)
 
 
 @pytest.mark.parametrize("number", range(KILLS))
-def test_killed_at_a_random_moment(number, start, scratch):  # noqa: F811
+def test_killed_at_a_random_moment(number, start, scratch):
     """Killed up to three times, from before the first step to amid the last checkpoint, then let finish."""
     chance = random.Random(f"{SEED} {number}")
     name, run, reference = NAMES[number % len(NAMES)], scratch / "run", scratch / "reference"
@@ -32,7 +31,7 @@ def test_killed_at_a_random_moment(number, start, scratch):  # noqa: F811
         process.communicate()
         kills += process.returncode == -signal.SIGKILL
         if (run / "checkpoint.pt").exists():
-            torch.load(run / "checkpoint.pt", weights_only=True)  # whole after every kill
+            checkpoint(run)  # whole after every kill
     finish(start(name, run, "--save-minutes", 0, "--resume"))
     assert_same(run, reference)
     print(f"{name}: {kills} kills")
