@@ -44,7 +44,7 @@ from experiments.runs import (
     write_results,
 )
 from models.dcgan import Generator
-from sampling.faces import latents, sample_images
+from sampling.faces import latents, sample_images, slerp
 
 CPU = torch.device("cpu")
 PLAIN = ("--recipe", "original")
@@ -174,13 +174,6 @@ def lesson(config: Config) -> dict[str, Any]:
         save_image(config.results / f"p1_lesson_{name}.png", first_faces(list_images(run_dir / "samples")[-1]))
     write_results(config.results / "p1_lesson.json", content)
     return content
-
-
-def slerp(first: Tensor, second: Tensor, count: int) -> Tensor:
-    """`count` latents (count, 100, 1, 1) on the great circle from one (100, 1, 1) to another, ends included."""
-    angle = torch.acos((first / first.norm() * second / second.norm()).sum().clamp(-1, 1))
-    shares = torch.linspace(0, 1, count)[:, None, None, None]
-    return (torch.sin((1 - shares) * angle) * first + torch.sin(shares * angle) * second) / torch.sin(angle)
 
 
 def nearest_faces(images: Tensor, others: Tensor, count: int) -> Tensor:

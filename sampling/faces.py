@@ -22,6 +22,13 @@ def latents(count: int, seed: int = SAMPLE_SEED, first: int = 0) -> Tensor:
     return torch.stack(rows)[:, :, None, None]
 
 
+def slerp(first: Tensor, second: Tensor, count: int) -> Tensor:
+    """`count` latents (count, 100, 1, 1) on the great circle from one (100, 1, 1) to another, ends included."""
+    angle = torch.acos((first / first.norm() * second / second.norm()).sum().clamp(-1, 1))
+    shares = torch.linspace(0, 1, count)[:, None, None, None]
+    return (torch.sin((1 - shares) * angle) * first + torch.sin(shares * angle) * second) / torch.sin(angle)
+
+
 @torch.no_grad()
 def with_fresh_batch_norm(network: nn.Module) -> nn.Module:
     """A copy of a generator, its BatchNorm statistics re-estimated from its own activations.
