@@ -249,6 +249,14 @@ def show(content: dict[str, Any], part: str) -> str:
     return table(header, rows)
 
 
+def neighbours(points: Tensor, classes: Tensor, domains: Tensor, count: int = 10) -> dict[str, float]:
+    """Of the nearest points (n, 2) in a map: the share of the same domain, and for the target's of the same class."""
+    near = torch.cdist(points, points).fill_diagonal_(float("inf")).topk(count, largest=False).indices
+    same_domain = (domains[near] == domains[:, None]).float().mean().item()
+    same_class = (classes[near] == classes[:, None])[domains == 1].float().mean().item()
+    return {"same_domain": round(same_domain, 4), "target_same_class": round(same_class, 4)}
+
+
 def embed(config: Config, targets: tuple[str, ...], count: int = 1000) -> dict[str, Any]:
     """t-SNE (seed 0) of features of `count` val images of either domain, for source-only and the released network."""
     content = read_results(config.results / "p3_features.json")
@@ -270,11 +278,13 @@ def embed(config: Config, targets: tuple[str, ...], count: int = 1000) -> dict[s
                 points.append(features(network, digits[chosen], standardized))
                 classes += labels[chosen].tolist()
             flat = TSNE(random_state=0, init="pca", perplexity=30).fit_transform(torch.cat(points).numpy())
+            domains_of = torch.tensor([0] * len(points[0]) + [1] * len(points[1]))
             maps[f"{target}, {name}"] = {
+                "neighbours": neighbours(torch.from_numpy(flat), torch.tensor(classes), domains_of),
                 "x": [round(float(x), 1) for x in flat[:, 0]],
                 "y": [round(float(y), 1) for y in flat[:, 1]],
                 "class": classes,
-                "domain": [0] * len(points[0]) + [1] * len(points[1]),
+                "domain": domains_of.tolist(),
             }
     weights = content.get("weights", {}) | digests(*(f"p3_dann_{target}" for target in targets))
     content = {"weights": weights, "maps": maps}

@@ -2,23 +2,52 @@
 
     python3 -m experiments.report     # `make report` does the same in a fresh environment
 
-Draws the figures (experiments/figures.py), writes every number that the text needs to build/numbers.json
-(experiments/report_numbers.py) and typesets report/report.typ with Typst.  The text holds no number of its own, and
-what others have measured is in report/cited.json.  A result file or a number that is missing stops the build with the
-command that makes it.  The same result files and weights give the same PDF to the byte.
+Typst reads results/*.json itself and formats the numbers; the text holds none of its own, and what others have
+measured is in report/cited.json.  This script draws the figures (experiments/figures.py), makes the pictures small,
+writes what the code knows (printed networks, options, constants) to build/code.json, and typesets report/report.typ.
+A result file that is missing, or that was measured with other weights than those in checkpoints/, stops the build
+with the command that makes it.  The same result files give the same PDF to the byte.
 """
 
-import shutil
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import typst
+from PIL import Image
+from torch import nn
 
+import p1_dcgan_train
+import p1_wgan_train
+import p2_ddpm_train
+import p2_inference
+import p3_dann_train
 from common.config import UserError, option, parse_config, run_script
 from common.files import atomic_write
-from experiments import figures
-from experiments.report_numbers import MADE_BY, need, numbers, refuse_stale
-from experiments.runs import RESULTS, ROOT, write_results
+from experiments import figures, headline
+from experiments.p1 import IMAGENET_MEAN, IMAGENET_STD
+from experiments.p2 import SHOWN
+from experiments.runs import RESULTS, ROOT, read_results, stale, write_results
+from models.dann import DANN
+from models.dcgan import Critic, Discriminator, Generator
+from models.ddpm import DDPM
+from models.diffusion import BETA_FIRST, BETA_LAST, TIMESTEPS, alpha_bar_schedule
+
+# The commands that make the result files; a file that is not here is in results/archive/.
+MADE_BY = {
+    "headline": "experiments.headline",
+    **{f"p1_{part}": f"experiments.p1 --part {part}" for part in ("dcgan", "wgan", "lesson", "figures")},
+    **{f"p2_{part}": f"experiments.p2 --part {part}" for part in ("tradeoff", "figures")},
+    **{
+        f"p3_{part}": f"experiments.p3 --part {part}"
+        for part in ("bounds", "collapse", "ladder", "rounds", "features", "hardest")
+    },
+}
+PHOTOGRAPHS = ("headline_faces", "p1_")  # pictures that JPEG suits; the others are enlarged digits
+# Options that no table lists: they say how to run and not what.
+UNLISTED = {"seed", "precision", "start", "start_discriminator", "start_critic", "held_out", "oracle", "method"}
+UNLISTED |= {"recipe", "log_every", "source", "target", "teachers"}
 
 
 @dataclass(frozen=True)
@@ -29,19 +58,99 @@ class Config:
     pages: bool = option(False, "write the pages as images too, build/page-1.png and so on")
 
 
+def read_all(folder: Path) -> dict[str, Any]:
+    """All result files by their name without suffix, those of the archive as "archive/NAME".
+
+    Raises UserError, with the command that measures anew, for what is missing or of other weights than checkpoints/.
+    """
+    files = {str(file.relative_to(folder).with_suffix("")): file for file in sorted(folder.rglob("*.json"))}
+    found = {name: read_results(file) for name, file in files.items()}
+    for name, command in MADE_BY.items():
+        if name not in found:
+            raise UserError(f"{folder / name}.json is missing, run: python3 -m {command}")
+        if other := stale(found[name]):
+            raise UserError(f"{name}.json is of other weights than {other[0]}.safetensors, run: python3 -m {command}")
+    return found
+
+
+def shrink(results: Path, build: Path) -> None:
+    """The results' pictures into `build`: photographs as JPEG, digits as they are."""
+    for file in sorted(results.glob("*.png")):
+        with Image.open(file) as picture:
+            if file.name.startswith(PHOTOGRAPHS):
+                picture.convert("RGB").save(build / f"{file.stem}.jpg", quality=88, subsampling=0)
+            else:
+                picture.save(build / file.name, optimize=True)
+
+
+def options(*configs: Any) -> list[list[str]]:
+    """The options that decide what trainings compute: name, value in each configuration that has it, meaning."""
+
+    def text(value: Any) -> str:
+        if isinstance(value, bool):
+            return "on" if value else "off"
+        return f"{value:,}" if isinstance(value, int) else f"{value:g}" if isinstance(value, float) else str(value)
+
+    fields: dict[str, dataclasses.Field] = {}
+    for config in configs:
+        for field in dataclasses.fields(config):
+            if field.name not in UNLISTED and (field.name == "images" or not field.metadata["free"]):
+                fields.setdefault(field.name, field)
+    return [
+        [name.replace("_", "-"), *(text(getattr(c, name, "–")) for c in configs), field.metadata["help"]]
+        for name, field in fields.items()
+    ]
+
+
+def code() -> dict[str, Any]:
+    """What the text needs of the code: networks as printed, sizes, options, constants."""
+    networks: dict[str, nn.Module] = {make.__name__: make() for make in (Generator, Discriminator, Critic, DDPM, DANN)}
+    ends = [(end - m) / s for end in (0, 1) for m, s in zip(IMAGENET_MEAN, IMAGENET_STD, strict=True)]
+    alpha_bar = alpha_bar_schedule().tolist()
+    recipes = (p3_dann_train.RECIPES[name] for name in ("usps", "original"))
+    return {
+        "graded": headline.GRADED,
+        "printed": {name: str(network) for name, network in networks.items()},
+        "parameters": {name: sum(p.numel() for p in network.parameters()) for name, network in networks.items()},
+        "options": {
+            "faces": options(
+                *(s.Config(**recipe) for s in (p1_dcgan_train, p1_wgan_train) for recipe in ({}, s.ORIGINAL))
+            ),
+            "digits": options(p2_ddpm_train.Config()),
+            "adaptation": options(p3_dann_train.Config(), *(p3_dann_train.Config(**recipe) for recipe in recipes)),
+        },
+        "sampling": {
+            name: getattr(p2_inference.Config, name)
+            for name in ("sampler", "spacing", "steps", "guidance_scale", "guidance_from")
+        },
+        "imagenet": {"low": min(ends), "high": max(ends)},
+        "diffusion": {
+            "steps": TIMESTEPS,
+            "beta_first": BETA_FIRST,
+            "beta_last": BETA_LAST,
+            "half": next(t for t, share in enumerate(alpha_bar) if share < 0.5),
+            "shown": [TIMESTEPS - done for done in SHOWN],
+            "label_dropout": p2_ddpm_train.Config.label_dropout,
+        },
+        "commands": [f"python3 -m {command}" for command in dict.fromkeys(MADE_BY.values())],
+    }
+
+
 def main() -> None:
     config = parse_config(Config, __doc__)
-    results = need(config.results)
-    refuse_stale(results)
-    write_results(config.build / "numbers.json", numbers(results))
-    figures.draw_all(results, config.build)
-    for source in [*sorted((ROOT / "report").iterdir()), *(config.results / n for n in MADE_BY if n.endswith(".png"))]:
-        shutil.copyfile(source, config.build / source.name)
-    options = {"root": config.build, "ignore_system_fonts": True, "timestamp": 0}
+    found = read_all(config.results)
+    config.build.mkdir(parents=True, exist_ok=True)
+    write_results(config.build / "results.json", found)
+    write_results(config.build / "code.json", code())
+    figures.draw_all(found, config.build)
+    shrink(config.results, config.build)
+    for source in sorted((ROOT / "report").iterdir()):
+        atomic_write(config.build / source.name, source.read_bytes())
+    settings = {"root": config.build, "ignore_system_fonts": True, "timestamp": 0}
     try:
-        pdf = typst.compile(config.build / "report.typ", **options)
+        pdf = typst.compile(config.build / "report.typ", **settings)
         if config.pages:
-            typst.compile(config.build / "report.typ", config.build / "page-{p}.png", format="png", ppi=100, **options)
+            typst.compile(config.build / "report.typ", config.build / "page-{0p}.png", format="png", ppi=90, **settings)
     except typst.TypstError as error:
         raise UserError(f"report.typ cannot be typeset: {error}") from None
     atomic_write(config.pdf, pdf)
