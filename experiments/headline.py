@@ -64,6 +64,17 @@ def score(kind: str, *arguments: object) -> dict[str, Any]:
     return json.loads(run(sys.executable, ROOT / "evaluate.py", kind, *arguments, "--json"))
 
 
+def score_digits(folder: Path, classifier: Path, domain: Path, split: str = "val") -> dict[str, Any]:
+    """Scores of a folder of digits against real ones: "course" and "judge" are those of the two classifiers."""
+    judges = ("--classifier", classifier, "--classifier", "judge")
+    found = score("digits", folder, *judges, "--reference", domain, "--split", split)
+    of_all = ("reference_images", "split", "floor", "nearest_training_image")
+    scores = {key: found[key] for key in ("fid", "kid_x1000", "density", "coverage", "recall", *of_all)}
+    for name, key in (("course", str(classifier)), ("judge", "judge")):
+        scores[name] = found["classifiers"][key] | {"real_accuracy": found["real_accuracy"][key]}
+    return scores
+
+
 def networks() -> dict[str, dict[str, int]]:
     """What the files of the released networks say: images seen, and faces or views if they have such."""
     notes = {name: load_weights(make(), CHECKPOINTS / f"{name}.safetensors") for name, make in NETWORKS.items()}
@@ -102,11 +113,7 @@ def measure(config: Config) -> dict[str, Any]:
     save_image(config.results / "headline_faces.png", make_grid(decode_images(shown, 64), 12))
 
     run("bash", ROOT / "hw2_2.sh", digits)
-    reference = ("--reference", config.data / "digits" / "mnistm")
-    content["digits"] = {
-        "course": score("digits", digits, "--classifier", config.classifier, *reference),
-        "judge": score("digits", digits, *reference),
-    }
+    content["digits"] = score_digits(digits, config.classifier, config.data / "digits" / "mnistm")
     shown = [digits / f"{digit}_{number:03d}.png" for number in range(1, 7) for digit in range(10)]
     save_image(config.results / "headline_digits.png", make_grid(decode_images(shown, 28), 20, scale=2))
     shown = [digits / f"{digit}_{number:03d}.png" for digit in range(10) for number in range(1, 11)]
@@ -158,7 +165,7 @@ def rows(content: dict[str, Any], bounds: dict[str, Any]) -> list[list[str]]:
         cited = (
             [f"{100 * others['digits_best']:.1f} %", baselines(course["digits"])] if judge == "course" else ["–", "–"]
         )
-        limit = f"real digits: {percent(list(scores['real_accuracy'].values()))} %"
+        limit = f"real digits: {percent([scores['real_accuracy']])} %"
         about = f" ({data['mnistm']['train']:,} digits, {seen('p2_ddpm')})" if judge == "course" else ""
         found.append(["2", f"accuracy by {name}{about}", f"{percent([scores['accuracy']])} %", "–", *cited, limit])
     for target, name in zip(TARGETS, ("SVHN", "USPS"), strict=True):

@@ -46,7 +46,6 @@ from experiments.runs import (
 from models.dcgan import Generator
 from sampling.faces import latents, sample_images, slerp
 
-CPU = torch.device("cpu")
 PLAIN = ("--recipe", "original")
 AVERAGED = (*PLAIN, "--ema-half-life", 10_000)
 MOVED = (*AVERAGED, "--flips", "--augment", "translation")

@@ -83,12 +83,11 @@ def draw_and_score(config: Config, row: Row, folder: Path) -> dict[str, Any]:
     start = time.perf_counter()
     headline.run("python3", ROOT / "p2_inference.py", folder, *options)
     seconds = time.perf_counter() - start
-    reference = ("--reference", config.data, "--split", "train")
-    course = headline.score("digits", folder, "--classifier", config.classifier, *reference)
-    judge = headline.score("digits", folder)
-    found = {name: round(course[name], 4) for name in SCORES}
-    found["floor"] = {name: round(course["floor"][name], 4) for name in SCORES}
-    return {"course": course["accuracy"], "judge": judge["accuracy"]} | found | {"seconds": round(seconds, 1)}
+    scores = headline.score_digits(folder, config.classifier, config.data, "train")
+    found: dict[str, Any] = {judge: scores[judge]["accuracy"] for judge in ("course", "judge")}
+    found |= {name: round(scores[name], 4) for name in SCORES}
+    found["floor"] = {name: round(scores["floor"][name], 4) for name in SCORES}
+    return found | {"seconds": round(seconds, 1)}
 
 
 def tradeoff(config: Config) -> dict[str, Any]:

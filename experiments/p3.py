@@ -9,8 +9,8 @@
 
 Each part trains what is not yet trained (in --runs, killed and started again at will), writes
 results/p3_<part>.json and prints a table.  They are 30, 30, 72 and 12 trainings: 1 to 10 minutes of one core each,
-those of `rounds` up to 25.  Best with OMP_NUM_THREADS=1 and as many --jobs as cores.  The figures are drawn by
-experiments.figures.
+those of `rounds` up to 25; finished folders of these, --runs/rounds/TARGET/ROUND-SEED, may come from elsewhere.  Best
+with OMP_NUM_THREADS=1 and as many --jobs as cores.  The figures are drawn by experiments.figures.
 
 The target's labels serve for the accuracies of the tables only.  What they are not used for: every network
 is the averaged one of its training's last step, and the criterion that compares rows is **agreement**, Cohen's
@@ -47,10 +47,9 @@ from experiments.runs import (
     write_results,
 )
 from models.dann import DANN
-from sampling.labels import TARGETS, VIEWS, load_dann, network_input, predict, probabilities
+from sampling.labels import TARGETS, load_dann, mean_probabilities, network_input, predict
 
 PARTS = ("bounds", "collapse", "ladder", "rounds", "features", "hardest")
-CPU = torch.device("cpu")
 BOUNDS = {"source only": "source", "DANN": "dann", "target only": "target"}
 CAPS = (0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0, 4.0, 8.0)
 ORIGINAL_SOURCE = ("--recipe", "original", "--method", "source")
@@ -112,12 +111,10 @@ def features(network: DANN, digits: Tensor, standardized: bool) -> Tensor:
     return torch.cat(parts)
 
 
-@torch.no_grad()
 def view_probabilities(weights: Path, digits: Tensor) -> Tensor:
     """A network's probabilities (n, 10) of uint8 digits, the mean of as many views as its file says."""
     network, standardized, views = load_dann(weights)
-    batches = (to_unit_range(digits[part]) for part in chunks(len(digits), 500))
-    return torch.cat([probabilities(network, batch, standardized, VIEWS[:views]) for batch in batches])
+    return mean_probabilities(network, digits, standardized, views)
 
 
 def accuracy(probabilities_or_labels: Tensor, labels: Tensor) -> float:
@@ -171,6 +168,11 @@ def options_for(part: str, name: str, target: str, runs: Path, seeds: int) -> tu
     return options
 
 
+def finished(run_dir: Path, images: int) -> bool:
+    """Whether a folder holds a training that has seen so many images, wherever and by whomever it was run."""
+    return weights_of(run_dir).is_file() and metrics(run_dir, "images")[-1] > 0.99 * images
+
+
 def run_part(config: Config, targets: tuple[str, ...]) -> dict[str, Any]:
     """Train and measure every row of a part; the result file's content."""
     part, seeds = config.part, config.seeds or SEEDS[config.part]
@@ -187,6 +189,7 @@ def run_part(config: Config, targets: tuple[str, ...]) -> dict[str, Any]:
             trainings = [
                 pool.submit(train, "p3_dann_train.py", run_dir, *domains, *options, "--seed", seed)
                 for seed, run_dir in enumerate(run_dirs)
+                if not (part == "rounds" and finished(run_dir, images))
             ]
             try:
                 for training in trainings:

@@ -1,80 +1,190 @@
-"""The experiments' commands with tiny budgets: trainings are done once, results become files and tables."""
+"""The experiments: trainings are done once, results become files and tables."""
 
 import json
-import math
-import shutil
-import subprocess
 import sys
-from collections import Counter
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
 
 import pytest
 import torch
 from PIL import Image
 
-from common.checkpoint import export_weights, load_weights
-from common.config import UserError, to_json
+import p1_dcgan_train
+import p1_wgan_train
+import p2_inference
+import p3_dann_train
+from common.checkpoint import export_weights
+from common.config import UserError, parse_config
 from common.images import save_image, write_images
 from data.reading import decode_image, list_images, load_digits
-from experiments import headline, p1, p2, p3
-from experiments.runs import mean_and_spread, percent, table, train
+from experiments import headline, p1, p2, p3, runs
 from models.classifier import Judge
 from models.dann import DANN
-from models.dcgan import Generator
-from sampling.labels import predict
-
-ROOT = Path(__file__).resolve().parent.parent
+from sampling.labels import load_dann, predict
 
 
-SMALLER = f"""
-import sys
-sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "tests")!r}]
-import smaller
-smaller.fewer_images()
-smaller.small_inception()
-"""
+def test_files_and_tables(tmp_path):
+    content = {"rows": {"a": {"runs": [{"fid": [1.5, 2.0]}]}, "b": {}}, "pairs": [[1, 2], [3, 4]], "text": "±"}
+    runs.write_results(tmp_path / "x.json", content)
+    assert runs.read_results(tmp_path / "x.json") == content and runs.read_results(tmp_path / "y.json") == {}
+    assert ' "pairs": [[1, 2], [3, 4]],\n' in (tmp_path / "x.json").read_text()
+    assert runs.mean_and_spread([0.5]) == (0.5, 0.0)
+    assert runs.percent([0.7, 0.8]) == "75.0 ± 7.1" and runs.percent([0.75]) == "75.0"
+    assert runs.table(["a", "b"], [["1", "2"]]) == "| a | b |\n| --- | --- |\n| 1 | 2 |"
 
 
-@pytest.fixture(scope="module")
-def experiment(environment, tmp_path_factory):
-    """A function that runs an experiment; it and its trainings look at fewer images and have a small Inception."""
-    folder = tmp_path_factory.mktemp("smaller")
-    (folder / "sitecustomize.py").write_text(SMALLER)  # what Python imports before anything else
-
-    def run(module: str, *arguments: object) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", f"experiments.{module}", *map(str, arguments)]
-        variables = environment | {"PYTHONPATH": str(folder)}
-        return subprocess.run(
-            command, check=False, cwd=ROOT, env=variables, capture_output=True, text=True, timeout=300
-        )
-
-    return run
-
-
-def test_the_ladder_is_climbed_once(experiment, builtin, tmp_path):
-    arguments = ("--data", builtin / "digits", "--runs", tmp_path / "runs", "--results", tmp_path, "--target", "usps")
-    arguments += ("--part", "ladder", "--seeds", 2, "--rows", 1, "--images", 64)
-    first = experiment("p3", *arguments)
-    assert first.returncode == 0, first.stderr
-    assert first.stdout.startswith("| training | USPS: accuracy | USPS: best seen | USPS: agreement |")
-    assert first.stdout.count("\n") == 3 and "| source only, as in the original | " in first.stdout
-    before = (tmp_path / "p3_ladder.json").read_bytes()
-    content = json.loads(before)["usps"]
-    assert list(content) == list(p3.LADDER)[:1]
-    for entry in content.values():
-        for run in entry["runs"]:
-            assert 0 <= run["accuracy"] <= 1 and -1 <= run["agreement"] <= 1 and sum(run["predictions"]) == 10
-    weights = {path: path.read_bytes() for path in (tmp_path / "runs").rglob("weights.safetensors")}
-    assert len(weights) == 2 and len(set(weights.values())) == 2
-    again = experiment("p3", *arguments)
-    assert again.stdout == first.stdout and (tmp_path / "p3_ladder.json").read_bytes() == before
-    assert {path: path.read_bytes() for path in weights} == weights
+def test_results_know_their_weights():
+    """Results are stale if a released network is another one than they were measured with."""
+    content = {"weights": runs.digests("p3_dann_svhn", "p3_dann_usps")}
+    line = f"{content['weights']['p3_dann_usps']}  p3_dann_usps.safetensors"
+    assert line in (runs.CHECKPOINTS / "SHA256SUMS").read_text() and runs.stale(content) == [] == runs.stale({})
+    content["weights"]["p3_dann_usps"] = "0" * 64
+    assert runs.stale(content) == ["p3_dann_usps"]
 
 
 def test_a_training_that_fails_stops_the_experiment(tmp_path):
     with pytest.raises(UserError, match="failed with exit code 2"):
-        train("p3_dann_train.py", tmp_path / "run", "--source", tmp_path / "none")
+        runs.train("p3_dann_train.py", tmp_path / "run", "--source", tmp_path / "none")
+    with pytest.raises(UserError, match="none is not the folder of a training"):
+        runs.metrics(tmp_path / "none", "fid")
+
+
+@pytest.mark.parametrize(("part", "script"), [("dcgan", p1_dcgan_train), ("wgan", p1_wgan_train)])
+def test_rows_of_faces_are_trainings_of_today(part, script):
+    rows = p1.ROWS[part]
+    presets = {"original": script.ORIGINAL}
+    configs = [parse_config(script.Config, "", list(map(str, options)), presets) for options in rows.values()]
+    assert all(one not in configs[:place] for place, one in enumerate(configs))
+
+
+@pytest.mark.parametrize("part", p3.ROWS)
+def test_rows_of_adaptation_are_trainings_of_today(part, tmp_path):
+    for name in p3.ROWS[part]:
+        options = map(str, p3.options_for(part, name, "usps", tmp_path, 3))
+        config = parse_config(p3_dann_train.Config, "", list(options), p3_dann_train.RECIPES)
+        assert config.teachers.count("weights.safetensors") == (3 if (part, name) == ("rounds", "2") else 0)
+
+
+def fake_training(script: str, run_dir: Path, *options: object) -> Path:
+    """What stands for a training of faces: its metrics and a sheet of samples."""
+    (run_dir / "samples").mkdir(parents=True)
+    (run_dir / "metrics.jsonl").write_text(
+        '{"fid": 9.0, "kid_x1000": 8.0}\n{"loss": 1}\n{"fid": 5.0, "kid_x1000": 4}\n'
+    )
+    save_image(run_dir / "samples" / "1.png", torch.zeros(3, 526, 526, dtype=torch.uint8))
+    (run_dir / "called").write_text(f"{script} {' '.join(map(str, options))}")
+    return run_dir
+
+
+def test_short_trainings_are_done_once(monkeypatch, tmp_path):
+    monkeypatch.setattr(p1, "train", fake_training)
+    config = p1.Config(part="wgan", runs=tmp_path / "runs", results=tmp_path, images=900)
+    content = p1.short_trainings(config)
+    row = "| original: weight clipping | 1 | 300 | 9.0 | 5.0 | 4.0 |"  # five critic steps: a third of the images
+    assert row in p1.show(content) and "| penalty, no BatchNorm | 1 | 900 | 9.0 |" in p1.show(content)
+    assert "--images 900" in (tmp_path / "runs" / "wgan" / "penalty,_no_BatchNorm-0" / "called").read_text()
+    assert decode_image(tmp_path / "p1_wgan_plain.png").shape == (64, 526, 3)
+
+    content["rows"]["penalty, no BatchNorm"]["options"] = ["--other"]  # as if it had been measured by other options
+    runs.write_results(tmp_path / "p1_wgan.json", content)
+    monkeypatch.setattr(p1, "train", lambda script, run_dir, *options: fake_training(script, run_dir / "again"))
+    with pytest.raises(UserError, match="again"):  # trained anew, though the folder holds nothing of a training
+        monkeypatch.setattr(p1, "metrics", lambda run_dir, name: (_ for _ in ()).throw(UserError("again")))
+        p1.short_trainings(config)
+    with pytest.raises(UserError, match="--only: 'none' is not one of original: weight clipping"):
+        p1.short_trainings(p1.Config(part="wgan", results=tmp_path, only="none"))
+
+
+def test_the_lesson_shows_normalised_faces(monkeypatch, builtin, tmp_path):
+    """Two of the four trainings see faces in [-1, 1], two beyond it; the script is as it was afterwards."""
+    seen, faces, step = {}, p1_dcgan_train.Faces, SimpleNamespace(number=0, batch_size=8, rows=slice(None), seed=0)
+
+    def main() -> None:
+        run_dir = Path(sys.argv[sys.argv.index("--run-dir") + 1])
+        seen[run_dir.name] = p1_dcgan_train.Faces(builtin / "face" / "train", 0, torch.device("cpu")).batch(step)
+        fake_training("", run_dir)
+
+    monkeypatch.setattr(p1_dcgan_train, "main", main)
+    p1.lesson(p1.Config(part="lesson", runs=tmp_path, results=tmp_path))
+    assert seen["tanh_range"].abs().max() <= 1 and torch.equal(seen["tanh_range"], seen["tanh_range_joint"])
+    means, deviations = (torch.tensor(values)[:, None, None] for values in (p1.IMAGENET_MEAN, p1.IMAGENET_STD))
+    torch.testing.assert_close(seen["imagenet"] * deviations + means, (seen["tanh_range"] + 1) / 2)
+    assert (
+        p1_dcgan_train.Faces is faces
+        and "accuracy_d" in json.loads((tmp_path / "p1_lesson.json").read_text())["imagenet"]
+    )
+
+
+def test_sharpness():
+    """Of stripes a pixel wide half of all neighbours differ, by all; of stripes two wide a quarter."""
+    stripes = torch.tensor([0, 200], dtype=torch.uint8).repeat(8).expand(1, 3, 16, 16)
+    assert p1.sharpness(stripes) == pytest.approx(100)
+    assert p1.sharpness(stripes[..., :8].repeat_interleave(2, 3)) == pytest.approx(200 * 7 / 15 / 2)
+
+
+def test_interpolation_keeps_the_length():
+    first, second = torch.randn(2, 100, 1, 1)
+    second = second * first.norm() / second.norm()
+    path = p1.slerp(first, second, 5)
+    torch.testing.assert_close(path[[0, 4]], torch.stack((first, second)))
+    torch.testing.assert_close(path.flatten(1).norm(dim=1), first.norm().expand(5))
+    steps = (path[1:] * path[:-1]).flatten(1).sum(1)
+    torch.testing.assert_close(steps, steps[0].expand(4))
+
+
+def test_nearest_faces():
+    faces = torch.randint(0, 256, (9, 3, 64, 64), dtype=torch.uint8)
+    order = torch.tensor([5, 0, 7])
+    assert p1.nearest_faces(faces[order], faces, 2)[:, 0].tolist() == order.tolist()
+
+
+def test_rows_of_the_trade_off():
+    assert len(set(p2.ROWS)) == len(p2.ROWS) <= 30 and p2.ROWS[0] == p2.Row(2.0)
+    for row in p2.ROWS:
+        p2_inference.make_sampler(p2_inference.Config(Path(), **vars(row)))
+
+
+def test_the_trade_off_goes_on(monkeypatch, tmp_path):
+    """Rows are measured by their number and once; those of other weights are measured anew."""
+    drawn = []
+
+    def draw_and_score(config: p2.Config, row: p2.Row, folder: Path) -> dict:
+        drawn.append(int(folder.name))
+        scores = dict.fromkeys(p2.SCORES, 0.5)
+        return {"course": 0.99, "judge": 0.98} | scores | {"floor": scores, "seconds": 80.0}
+
+    monkeypatch.setattr(p2, "draw_and_score", draw_and_score)
+    p2.tradeoff(p2.Config(results=tmp_path, only="3,1"))
+    content = p2.tradeoff(p2.Config(results=tmp_path, only="1,2"))
+    assert drawn == [3, 1, 2]
+    lines = p2.show(content).splitlines()[2:]
+    assert [line.split()[1] for line in lines] == ["1", "2", "3"]
+    assert lines[0] == "| 1 | dpm karras | 8 | 2 | 0.1-1 | 99.0 | 98.0 | 0.5 | 0.5 | 0.5 | 0.50 | 0.50 | 0.50 | 80 |"
+    content["weights"]["p2_ddpm"] = "0" * 64
+    runs.write_results(tmp_path / "p2_tradeoff.json", content)
+    assert len(p2.tradeoff(p2.Config(results=tmp_path, only="4"))["rows"]) == 1
+    for wrong in ("x", "99"):
+        with pytest.raises(UserError, match=f"--only {wrong}: not numbers from 1 to {len(p2.ROWS)}"):
+            p2.tradeoff(p2.Config(results=tmp_path, only=wrong))
+
+
+def test_two_rounds(builtin, tmp_path):
+    """The second round is taught by the first one's networks; finished folders are left as they are."""
+    config = p3.Config("rounds", builtin / "digits", tmp_path / "runs", tmp_path, "usps", seeds=2, images=128)
+    content = p3.run_part(config, ("usps",))
+    first, second = content["usps"].values()
+    options = dict(zip(second["options"][::2], second["options"][1::2], strict=True))
+    folder = tmp_path / "runs" / "rounds" / "usps"
+    assert options["--teachers"].split(",") == [str(folder / f"1-{seed}" / "weights.safetensors") for seed in (0, 1)]
+    assert sorted(path.name for path in folder.iterdir()) == ["1-0", "1-1", "2-0", "2-1"]
+    for run in first["runs"] + second["runs"]:
+        assert 0 <= run["accuracy"] <= 1 and -1 <= run["agreement"] <= 1 and sum(run["predictions"]) == 10
+    before = {file: file.read_bytes() for file in folder.rglob("*.safetensors")}
+    (folder / "1-0" / "config.json").unlink()  # nothing is trained in what is finished
+    assert p3.run_part(config, ("usps",)) == content
+    assert {file: file.read_bytes() for file in folder.rglob("*.safetensors")} == before
+    assert p3.show(content, "rounds").splitlines()[3].startswith("| round 2 | ")
+    assert p3.best_agreeing([{"agreement": 0.1}, {"agreement": 0.3}, {"agreement": 0.2}]) == 1
 
 
 def save_run(folder: Path, seed: int, constant: bool = False) -> Path:
@@ -91,13 +201,12 @@ def save_run(folder: Path, seed: int, constant: bool = False) -> Path:
 
 def test_agreement(builtin, tmp_path):
     """1 for equal networks, about 0 for strangers, and 0 for networks that always say the same."""
-    runs = [save_run(tmp_path / name, seed) for name, seed in (("a", 0), ("b", 0), ("c", 1))]
-    equal, same, stranger = p3.agreement(runs, "usps", builtin / "digits")
+    folders = [save_run(tmp_path / name, seed) for name, seed in (("a", 0), ("b", 0), ("c", 1))]
+    equal, same, stranger = p3.agreement(folders, "usps", builtin / "digits")
     assert equal == same and abs(2 * equal - 1 - stranger) < 1e-9  # kappa(a, b) = 1, kappa(a, c) = kappa(b, c)
     assert abs(stranger) < 0.5
     collapsed = [save_run(tmp_path / name, 0, constant=True) for name in ("d", "e")]
     assert p3.agreement(collapsed, "usps", builtin / "digits") == [0, 0]
-    assert abs(p3.agreement([runs[0], collapsed[0]], "usps", builtin / "digits")[0]) < 1e-9
 
 
 def test_features_are_what_the_heads_read(builtin):
@@ -108,37 +217,80 @@ def test_features_are_what_the_heads_read(builtin):
         torch.testing.assert_close(found, network.extract(digits.float() / 127.5 - 1))
 
 
-def test_the_trade_off(call, experiment, weights, tmp_path):
-    assert call("prepare_data.py", "--builtin", tmp_path / "data", "--count", 60).returncode == 0  # two a class in val
-    arguments = ("--data", tmp_path / "data" / "digits" / "mnistm", "--weights", weights["unet"], "--classifier", "")
-    arguments += ("--results", tmp_path, "--per-class", 2)
-    first = experiment("p2", *arguments, "--rows", 1)
-    assert first.returncode == 0, first.stderr
-    content = json.loads((tmp_path / "p2_tradeoff.json").read_text())
-    row = content["rows"][0]
-    assert row["row"][:4] == ["dpm", "karras", 5, 0.0] and row["fid"] > 0 and 0 <= row["recall"] <= 1
-    row["row"] = json.loads(json.dumps(p2.grid()[1]))  # as if a later row had been drawn first
-    (tmp_path / "p2_tradeoff.json").write_text(json.dumps(content))
-    second = experiment("p2", *arguments, "--rows", 2)
-    assert second.returncode == 0, second.stderr
-    content = json.loads((tmp_path / "p2_tradeoff.json").read_text())
-    assert [p2.row_of(result) for result in content["rows"]] == p2.grid()[:2]
-    assert content["rows"][1] == row and len(content["rows"]) == 2  # was not drawn again
-    assert second.stdout.count("| dpm karras |") == 2
+def test_neighbours_in_a_map():
+    """Two pairs: one of a domain and two classes, one of two domains and a class."""
+    points = torch.tensor([[0.0, 0], [0, 1], [9, 9], [9, 8]])
+    found = p3.neighbours(points, torch.tensor([1, 2, 3, 3]), torch.tensor([1, 1, 0, 1]), count=1)
+    assert found == {"same_domain": 0.5, "target_same_class": 0.3333}
 
 
-def test_the_grid_of_the_trade_off():
-    rows = p2.grid()
-    assert len(set(rows)) == len(rows)
-    assert {row[2] for row in rows} == {5, 8, 10, 12, 15, 20, 30, 50, 600}
-    assert {row[3] for row in rows} == {0, 0.5, 1, 2, 4} and {row[0] for row in rows} == {"dpm", "ddim", "ancestral"}
+def test_the_hardest_digits(builtin, tmp_path):
+    content = p3.hardest(p3.Config(data=builtin / "digits", results=tmp_path), ("usps",), pairs=2, each=3)["usps"]
+    digits, labels = load_digits(builtin / "digits" / "usps", "val")
+    found = predict(*(load := load_dann(runs.CHECKPOINTS / "p3_dann_usps.safetensors"))[:1], digits, *load[1:])
+    wrong = [(t, f) for t, f in zip(labels.tolist(), found.tolist(), strict=True) if t != f]
+    assert (content["images"], content["wrong"]) == (len(digits), len(wrong)) and wrong
+    assert all(wrong.count((pair["true"], pair["found"])) == pair["count"] for pair in content["pairs"])
+    with Image.open(tmp_path / "p3_hardest_usps.png") as image:
+        assert image.size == (3 * 58 - 2, len(content["pairs"]) * 58 - 2)
 
 
-def test_the_judge_is_trained(experiment, builtin, tmp_path):
-    arguments = ("--data", builtin / "digits" / "mnistm", "--images", 64, "--batch-size", 16, "--log-every", 1)
-    result = experiment("p2_judge", *arguments, "--run-dir", tmp_path / "run")
+def test_the_headline(builtin, tmp_path, monkeypatch):
+    """The wrappers are run on the right folders, what they write is scored against val, and pictures are made of it."""
+    commands, scored, images = [], [], tmp_path / "images"
+
+    def run(*command: object) -> str:
+        commands.append(Path(str(command[1])).name)
+        if commands[-1] == "hw2_3.sh":
+            names = [path.name for path in list_images(Path(command[2]))]
+            command[3].write_text("image_name,label\n" + "".join(f"{name},0\n" for name in names))
+        elif commands[-1] == "hw2_2.sh":
+            names = [f"{digit}_{number:03d}.png" for digit in range(10) for number in range(1, 11)]
+            write_images(command[2], names, torch.zeros(100, 3, 28, 28, dtype=torch.uint8))
+        else:
+            names = [f"{number:04d}.png" for number in range(1, 41)]
+            write_images(command[2], names, torch.zeros(40, 3, 64, 64, dtype=torch.uint8))
+        return ""
+
+    def score(kind: str, folder: Path, *arguments: object) -> dict:
+        scored.append((kind, folder.name, *arguments))
+        return {"kind": kind}
+
+    monkeypatch.setattr(headline, "run", run)
+    monkeypatch.setattr(headline, "score", score)
+    monkeypatch.setattr(headline, "score_digits", lambda folder, *rest: score("digits", folder, *rest))
+    config = headline.Config(builtin, Path("c.pth"), images, tmp_path / "results")
+    content = headline.measure(config)
+    assert commands.count("hw2_1.sh") == commands.count("p1_inference.py") == 1
+    assert commands[2:] == ["hw2_2.sh", "hw2_3.sh", "hw2_3.sh"]
+    between = ("--reference", builtin / "face" / "val", "--floor", builtin / "face" / "train")
+    assert scored[:2] == [("faces", "dcgan", *between), ("faces", "wgan", *between)]
+    assert scored[2:] == [
+        ("digits", "digits", Path("c.pth"), builtin / "digits" / "mnistm"),
+        *(("labels", f"{name}.csv", builtin / "digits" / name / "val.csv") for name in ("svhn", "usps")),
+    ]
+    assert content["data"]["face"]["train"] == len(list_images(builtin / "face" / "train"))
+    assert not runs.stale(content) and json.loads((tmp_path / "results" / "headline.json").read_text()) == content
+    for name, size in {"headline_faces": (790, 196), "headline_digits": (1158, 172), "p2_grid": (578, 578)}.items():
+        with Image.open(tmp_path / "results" / f"{name}.png") as image:
+            assert image.size == size
+
+
+def test_labels_under_digits():
+    """A wrong label is vermilion, a right one black."""
+    sheet = headline.labelled(torch.full((2, 3, 28, 28), 255, dtype=torch.uint8), [7, 7], [True, False], 2)
+    right, wrong = sheet[:, :, :56], sheet[:, :, 60:]
+    assert right.amin(0).min() < 40 and (right.amax(0) - right.amin(0)).max() == 0
+    assert (0xD5, 0x5E, 0x00) in {tuple(pixel) for pixel in wrong.flatten(1).T.tolist()}
+
+
+def test_the_judge_is_trained(call, builtin, tmp_path):
+    options = ("--images", 64, "--batch-size", 16, "--log-every", 1, "--run-dir", tmp_path / "run")
+    result = call(
+        "experiments/p2_judge.py", "--data", builtin / "digits" / "mnistm", *options, PYTHONPATH=str(runs.ROOT)
+    )
     assert result.returncode == 0, result.stderr
-    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    lines = list(map(json.loads, (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()))
     assert [line["step"] for line in lines if "loss" in line] == [1, 2, 3, 4] and "val_accuracy" in lines[-1]
     assert (tmp_path / "run" / "weights.safetensors").is_file()
 
@@ -149,302 +301,3 @@ def test_the_judge():
     with torch.no_grad():
         assert judge.features(images).shape == (3, 128)
         torch.testing.assert_close(judge(images), judge.head(judge.features(images)))
-
-
-def test_tables():
-    assert mean_and_spread([0.5]) == (0.5, 0.0)
-    assert percent([0.7, 0.8]) == "75.0 ± 7.1" and percent([0.75]) == "75.0"
-    assert table(["a", "b"], [["1", "2"]]) == "| a | b |\n| --- | --- |\n| 1 | 2 |"
-
-
-def test_rows_of_faces():
-    """Names can be told apart behind --only, and each option is one of its script's."""
-    for part, rows in p1.ROWS.items():
-        names = [name.strip(" +") for name in rows]
-        assert len(set(names)) == len(names) and not any("," in name for name in names)
-        trained = [p1.settings(part, options) for options in rows.values()]
-        assert all(one not in trained[:place] for place, one in enumerate(trained))
-
-
-def test_short_trainings_take_as_many_steps_of_both_networks():
-    batch, images = 64, 64_000
-    steps = {}
-    others = {"dcgan": {"batches of 16": (*p1.PLAIN, "--batch-size", 16)}, "wgan": {"three": ("--critic-steps", 3)}}
-    for part, rows in p1.ROWS.items():
-        for name, options in (rows | others[part]).items():
-            trained = p1.settings(part, options)
-            each = 1 + trained.get("critic_steps", 1)
-            count, rest = divmod(p1.row_images(images, trained), trained["batch_size"])
-            steps[part, name] = count * each * trained["batch_size"] / batch
-            assert rest == 0
-    assert steps["dcgan", "original"] == steps["dcgan", "batches of 16"] == 2000
-    assert all(2000 - 6 < count <= 2000 for count in steps.values())
-
-
-def test_short_trainings_of_faces(experiment, builtin, tmp_path):
-    arguments = ("--data", builtin / "face" / "train", "--runs", tmp_path / "runs", "--results", tmp_path)
-    arguments += ("--images", 64, "--held-out", 3, "--count", 3, "--only", "original")
-    result = experiment("p1", "--part", "dcgan", *arguments)
-    assert result.returncode == 0, result.stderr
-    content = json.loads((tmp_path / "p1_dcgan.json").read_text())
-    row = content["rows"]["original"]
-    assert row["settings"]["recipe"] == "original" and row["settings"]["batch_size"] == 64
-    (fid,) = row["runs"][0]["fid"]
-    assert f"| original | 1 | 64 | {fid:.1f} |" in result.stdout
-    assert decode_image(tmp_path / "p1_dcgan_plain.png").shape == (64, 526, 3)
-
-    older = {name: value for name, value in row["settings"].items() if name != "r2_weight"}  # an option that came later
-    content["rows"] = {"original": {"settings": older, "runs": row["runs"]}, "  of old": row}
-    (tmp_path / "p1_dcgan.json").write_text(json.dumps(content))
-    run = (tmp_path / "runs" / "dcgan" / "original-0").rename(tmp_path / "run")
-    again = experiment("p1", "--part", "dcgan", *arguments)
-    assert again.stdout == result.stdout and not any((tmp_path / "runs" / "dcgan").iterdir()), "measured once"
-    assert json.loads((tmp_path / "p1_dcgan.json").read_text())["rows"] == {"original": row}
-    assert "forgets of old:" in again.stderr and "forgets" not in result.stderr
-    found = p1.curve(run)
-    assert found["fid"] == [[64, row["runs"][0]["fid"][0]]] and found["held_out"] == 3
-    assert found["trained_images"] == 64
-    assert [images for images, _ in found["train"]] == [images for images, _ in found["held_out_faces"]]
-    later = tmp_path / "later"
-    later.mkdir()
-    shutil.copy(run / "weights.safetensors", later)
-    (later / "config.json").write_text((run / "config.json").read_text().replace('"start": ""', f'"start": "{run}/x"'))
-    (later / "metrics.jsonl").write_text('{"step": 1, "images": 128, "fid": 5.0}\n')
-    with open(run / "metrics.jsonl", "a") as file:
-        file.write('{"step": 9, "images": 576, "fid": 1.0}\n')  # the earlier one went on, but not towards these weights
-    assert p1.stages(later) == [run, later] and p1.curve(later)["fid"] == [*found["fid"], [128, 5.0]]
-    assert p1.curve(later)["train"] == found["train"]
-    assert p1.stage_ends(later) == [(run, 64), (later, math.inf)]
-    (later / "config.json").write_text('{"start": "released.safetensors"}')
-    assert p1.stages(later) == [later]
-    with pytest.raises(UserError, match="missing is not the folder of a training"):
-        p1.curve(tmp_path / "missing")
-
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines if "fid" not in line))
-    with pytest.raises(UserError, match="logged no FID"):
-        p1.curve(run)
-
-
-def test_the_trainings_that_were_tried(tmp_path, monkeypatch, capsys):
-    """A row for each, numbered by what it had seen when it began; the path to some weights; what they differ in."""
-
-    def write(name: str, script: Any, images: list[int], fids: dict[int, float], **options: Any) -> None:
-        (tmp_path / name).mkdir()
-        settings = to_json(script.Config(**{"batch_size": 10, "held_out": 5} | options))
-        (tmp_path / name / "config.json").write_text(json.dumps(settings))
-        seen = [{"step": (end - images[0]) // settings["batch_size"], "images": end} for end in images[1:]]
-        lines = [line | ({"fid": fids[line["images"]]} if line["images"] in fids else {}) for line in seen]
-        (tmp_path / name / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-
-    a, b = p1.SCRIPTS["dcgan"], p1.SCRIPTS["wgan"]
-    write("z", a, [0, 100_000, 900_000], {100_000: 70.0, 900_000: 75.04}, decay_from=1.0, augment="translation")
-    later = {"start": str(tmp_path / "z" / "checkpoint.pt"), "learning_rate_d": 1e-4, "held_out": 0, "beta1": 0.0}
-    write("last", a, [500_000, 800_000], {}, **later, r2_weight=0.1, loss="standard")
-    write("b", b, [0, 300_000], {300_000: 88.0}, decay_from=1.0)
-    about = {"method": "dcgan", "images": 810_000, "seed": 0}
-    export_weights(tmp_path / "last" / "weights.safetensors", Generator(), **about)
-    monkeypatch.setattr(sys, "argv", ["p1.py", "--part", "tried", "--tried", str(tmp_path), "--results", str(tmp_path)])
-    p1.main()
-    assert capsys.readouterr().out.splitlines()[2:] == [
-        "| A1 |  | 10 | 2 | translation | 0.0–0.9 | 70.0 | 75.0 |",
-        "| A2 | A1 | 10 | 2 and 1 | color, translation; standard loss; gradient penalties; no momentum; rate falls; "
-        "all faces | 0.5–0.8 |  |  |",
-        "| B1 |  | 10 | 2 and 4 | translation | 0.0–0.3 | 88.0 | 88.0 |",
-    ]
-    content = json.loads((tmp_path / "p1_tried.json").read_text())
-    assert p1.tried_path(content, "dcgan", 810_000) == ["z", "last"]
-    assert p1.tried_path(content, "dcgan", 900_000) == p1.tried_path(content, "wgan", 810_000) == []
-    for gone in ("last", "b"):
-        shutil.rmtree(tmp_path / gone)
-    write("c", b, [0, 400_000], {400_000: 77.0})
-    (tmp_path / "failed").mkdir()
-    (tmp_path / "failed" / "config.json").write_text("{}")
-    (tmp_path / "failed" / "metrics.jsonl").touch()
-    p1.main()
-    kept = json.loads((tmp_path / "p1_tried.json").read_text())["rows"]
-    assert list(kept) == ["z", "last", "b", "c"] and kept.items() >= content["rows"].items()
-    monkeypatch.setattr(sys, "argv", [*sys.argv[:-3], str(tmp_path / "z"), *sys.argv[-2:]])
-    with pytest.raises(UserError, match="z holds no training"):
-        p1.main()
-
-
-def test_the_collapse_of_a_critic(tmp_path, monkeypatch, capsys):
-    """Distances are means over 5,000 images, of the default only as far as the other training went."""
-    for name, sign, length in (("fast", -1, 12_000), ("default", 1, 30_000)):
-        (tmp_path / name / "samples").mkdir(parents=True)
-        lines = [{"images": images, "distance": sign * images} for images in range(1000, length + 1, 1000)]
-        lines += [{"images": images, "fid": 300.0 + images} for images in (6000, length)]
-        (tmp_path / name / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-        trained = {"learning_rate_g": 4e-4 if name == "fast" else 2e-4, "seed": 0, "images": length}
-        (tmp_path / name / "config.json").write_text(json.dumps(trained))
-        for number in range(3):
-            pixels = torch.full((3, 526, 526), 80 * number, dtype=torch.uint8)
-            save_image(tmp_path / name / "samples" / f"{1000 * number:09d}.png", pixels)
-    options = ("--part", "collapse", "--results", tmp_path, "--run-b", tmp_path / "default")
-    monkeypatch.setattr(sys, "argv", ["p1.py", *map(str, options), "--run-fast", str(tmp_path / "fast")])
-    p1.main()
-    assert capsys.readouterr().out.splitlines()[0] == "fast: distance -11000.00 at about 12,500 images, FID 12300.0"
-    content = json.loads((tmp_path / "p1_collapse.json").read_text())
-    assert content["fast"]["distance"] == [[2500, -2500], [7500, -7000], [12500, -11000]]
-    assert content["default"]["distance"] == [[2500, 2500], [7500, 7000], [12500, 11000]]
-    assert content["fast"]["fid"] == [[6000, 6300], [12000, 12300]] and content["default"]["fid"] == [[6000, 6300]]
-    assert content["sheets"] == [1000, 2000]
-    shown = [decode_image(tmp_path / f"p1_collapse_{number}.png") for number in range(2)]
-    assert [(image.shape, image.max()) for image in shown] == [((130, 526, 3), 80), ((130, 526, 3), 160)]
-    lines = (tmp_path / "default" / "metrics.jsonl").read_text().splitlines(keepends=True)
-    (tmp_path / "default" / "metrics.jsonl").write_text("".join(line for line in lines if "fid" not in line))
-    with pytest.raises(UserError, match="no FID of the default training by 12,000 images"):
-        p1.main()
-    for other in ({"learning_rate_g": 4e-4, "seed": 1}, {"learning_rate_g": 3e-4, "seed": 0}):
-        (tmp_path / "fast" / "config.json").write_text(json.dumps(other))
-        with pytest.raises(UserError, match="default with its generator's learning rate doubled"):
-            p1.main()
-    monkeypatch.setattr(sys, "argv", [*sys.argv[:-1], str(tmp_path / "none")])
-    with pytest.raises(UserError, match="none is not the folder of a training"):
-        p1.main()
-
-
-def test_figures_of_faces(experiment, builtin, weights, tmp_path):
-    """Of two networks: their first faces, and all else of the one that hw2_1.sh runs."""
-    torch.manual_seed(1)
-    export_weights(tmp_path / "other.safetensors", Generator().eval(), method="wgan", images=7, seed=0)
-    (tmp_path / "run" / "samples").mkdir(parents=True)
-    (tmp_path / "run" / "config.json").write_text('{"start": ""}')
-    for number in range(3):
-        save_image(
-            tmp_path / "run" / "samples" / f"{number}.png", torch.full((3, 526, 526), 80 * number, dtype=torch.uint8)
-        )
-    graded, other = ("a", "b") if headline.GRADED == "dcgan" else ("b", "a")
-    arguments = ("--data", builtin / "face" / "train", "--results", tmp_path / "results", "--count", 32)
-    arguments += ("--compared", 3)
-    arguments += (f"--weights-{graded}", weights["generator"], f"--run-{graded}", tmp_path / "run")
-    result = experiment("p1", "--part", "figures", *arguments, f"--weights-{other}", tmp_path / "other.safetensors")
-    assert result.returncode == 0, result.stderr
-    names = ("first32_dcgan", "first32_wgan", "interpolation", "missed", "nearest")
-    sheets = [f"p1_{name}.png" for name in names]
-    found = {path.name: path for path in (tmp_path / "results").iterdir()}
-    assert sorted(found) == ["p1_figures.json", *sheets, "p1_training.gif"]
-    content = json.loads(found["p1_figures.json"].read_text())
-    assert content["training"]["images"] == 3 and content["training"]["fid"] > 0
-    assert content["faces"] == 32 and content["shown"] == content["missed"] <= 32
-    (unlike,) = {"dcgan", "wgan"} - {headline.GRADED}
-    assert content[unlike]["trained_images"] == 7 and content[unlike] != content[headline.GRADED]
-    drawn = {name: decode_image(found[f"p1_first32_{name}.png"]) for name in ("dcgan", "wgan")}
-    nearest = decode_image(found["p1_nearest.png"])[:64]  # whose first row are the graded network's faces
-    assert (nearest == drawn[headline.GRADED][:64]).all() and (nearest != drawn[unlike][:64]).any()
-    with Image.open(tmp_path / "results" / "p1_training.gif") as image:
-        assert image.n_frames == 3 and image.size == (262, 262)
-
-
-def test_sharpness():
-    """Of stripes a pixel wide half of all neighbours differ, by all; of stripes two wide a quarter."""
-    stripes = torch.tensor([0, 200], dtype=torch.uint8).repeat(8).expand(1, 3, 16, 16)
-    assert p1.sharpness(stripes) == pytest.approx(100)
-    wide = stripes[..., :8].repeat_interleave(2, 3)
-    assert p1.sharpness(wide) == pytest.approx(200 * 7 / 15 / 2)
-
-
-def test_the_hardest_digits(builtin, tmp_path):
-    config = p3.Config(data=builtin / "digits", results=tmp_path)
-    network = DANN().eval()
-    notes = load_weights(network, ROOT / "checkpoints" / "p3_dann_usps.safetensors")
-    digits, labels = load_digits(builtin / "digits" / "usps", "val")
-    found = predict(network, digits, True, torch.device("cpu"), int(notes["views"]))
-    wrong = Counter((t, f) for t, f in zip(labels.tolist(), found.tolist(), strict=True) if t != f)
-    content = p3.hardest(config, ("usps",), pairs=2, each=3)["usps"]
-    assert content == json.loads((tmp_path / "p3_hardest.json").read_text())["usps"]
-    assert (content["images"], content["wrong"]) == (len(digits), wrong.total()) and wrong
-    counts = [pair["count"] for pair in content["pairs"]]
-    assert counts == [count for _, count in wrong.most_common(2)]
-    assert all(wrong[pair["true"], pair["found"]] == pair["count"] for pair in content["pairs"])
-    with Image.open(tmp_path / "p3_hardest_usps.png") as image:
-        assert image.size == (3 * 58 - 2, len(counts) * 58 - 2)
-
-
-def test_the_headline(builtin, tmp_path, monkeypatch):
-    """The wrappers are run on the right folders, what they write is scored against val, and pictures are made of it."""
-    commands, scored, drawn, images = [], [], {}, tmp_path / "images"
-
-    def run(*command: object) -> str:
-        commands.append(Path(str(command[1])).name)
-        if commands[-1] == "hw2_3.sh":
-            names = [path.name for path in list_images(Path(command[2]))]
-            command[3].write_text("image_name,label\n" + "".join(f"{name},0\n" for name in names))
-        elif commands[-1] == "hw2_2.sh":
-            names = [f"{digit}_{number:03d}.png" for digit in range(10) for number in range(1, 8)]
-            write_images(command[2], names, torch.zeros(70, 3, 28, 28, dtype=torch.uint8))
-        else:
-            drawn[command[2].name] = commands[-1], command[3:]
-            write_images(
-                command[2], [f"{i:04d}.png" for i in range(1, 41)], torch.zeros(40, 3, 64, 64, dtype=torch.uint8)
-            )
-        return ""
-
-    def score(kind: str, *arguments: object) -> dict:
-        scored.append((kind, *arguments))
-        return {"kind": kind}
-
-    monkeypatch.setattr(headline, "run", run)
-    monkeypatch.setattr(headline, "score", score)
-    config = headline.Config(data=builtin, images=images, results=tmp_path / "results", classifier=Path("c.pth"))
-    content = headline.measure(config)
-    assert commands[2:] == ["hw2_2.sh", "hw2_3.sh", "hw2_3.sh"]
-    (other,) = {"dcgan", "wgan"} - {headline.GRADED}
-    weights = ("--weights", ROOT / "checkpoints" / f"p1_{other}.safetensors")
-    assert drawn == {headline.GRADED: ("hw2_1.sh", ()), other: ("p1_inference.py", weights)}
-    mnistm, faces = builtin / "digits" / "mnistm", builtin / "face"
-    assert scored == [
-        ("faces", images / "dcgan", "--reference", faces / "val", "--floor", faces / "train"),
-        ("faces", images / "wgan", "--reference", faces / "val", "--floor", faces / "train"),
-        ("digits", images / "digits", "--classifier", Path("c.pth"), "--reference", mnistm),
-        ("digits", images / "digits", "--reference", mnistm),
-        ("labels", images / "svhn.csv", builtin / "digits" / "svhn" / "val.csv"),
-        ("labels", images / "usps.csv", builtin / "digits" / "usps" / "val.csv"),
-    ]
-    assert content["data"]["face"] == {
-        "train": len(list_images(faces / "train")),
-        "val": len(list_images(faces / "val")),
-    }
-    for notes in content["checkpoints"].values():
-        assert notes["sha256"] in (ROOT / "checkpoints" / "SHA256SUMS").read_text()
-    assert json.loads((tmp_path / "results" / "headline.json").read_text()) == content
-    sizes = {"faces": (790, 196), "digits": (1158, 172)}
-    for name, size in sizes.items():
-        with Image.open(tmp_path / "results" / f"headline_{name}.png") as image:
-            assert image.size == size
-
-
-def test_labels_under_digits():
-    """A wrong label is vermilion, a right one black."""
-    digits = torch.full((2, 3, 28, 28), 255, dtype=torch.uint8)
-    sheet = headline.labelled(digits, [7, 7], [True, False], 2)
-    right, wrong = sheet[:, :, :56], sheet[:, :, 60:]
-    assert right.amin(0).min() < 40 and (right.amax(0) - right.amin(0)).max() == 0
-    colors = {tuple(pixel) for pixel in wrong.flatten(1).T.tolist()}
-    assert (0xD5, 0x5E, 0x00) in colors
-
-
-def test_interpolation_keeps_the_length():
-    first, second = torch.randn(2, 100, 1, 1).div(torch.tensor(0.5))
-    second = second * first.norm() / second.norm()
-    path = p1.slerp(first, second, 5)
-    assert path.shape == (5, 100, 1, 1)
-    torch.testing.assert_close(path[0], first)
-    torch.testing.assert_close(path[4], second)
-    torch.testing.assert_close(path.flatten(1).norm(dim=1), first.norm().expand(5))
-    steps = (path[1:] * path[:-1]).flatten(1).sum(1)
-    torch.testing.assert_close(steps, steps[0].expand(4))
-
-
-def test_nearest_faces():
-    faces = torch.randint(0, 256, (9, 3, 64, 64), dtype=torch.uint8)
-    order = torch.tensor([5, 0, 7])
-    assert p1.nearest_faces(faces[order], faces, 2)[:, 0].tolist() == order.tolist()
-
-
-def test_imagenet_normalisation():
-    """Black and white are beyond Tanh's reach."""
-    levels = torch.tensor([0, 255], dtype=torch.uint8)[:, None, None, None].expand(-1, 3, 4, 4)
-    batch = p1.imagenet_batch(levels, torch.tensor([0, 1]), torch.device("cpu"))
-    assert batch[0].max() < -1.8 and batch[1].min() > 2.2
