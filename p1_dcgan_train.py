@@ -124,7 +124,7 @@ def accuracy(real: Tensor, fake: Tensor, loss: str) -> Tensor:
 def main() -> None:
     config = parse_config(Config, __doc__, presets={"original": ORIGINAL})
     check_scores(config.held_out, config.score_every)
-    run = Run(config)
+    run = Run(config, use="python3 p1_inference.py OUT_DIR")
     faces = Faces(config.data, config.held_out, run.device)
 
     G = run.network(Generator().apply(initialize_weights))

@@ -116,7 +116,7 @@ def optimizers(
 def main() -> None:
     config = parse_config(Config, __doc__, presets={"original": ORIGINAL})
     check_scores(config.held_out, config.score_every)
-    run = Run(config)
+    run = Run(config, use="python3 p1_inference.py OUT_DIR")
     faces = Faces(config.data, config.held_out, run.device)
 
     clipped = config.recipe == "original"

@@ -64,7 +64,7 @@ def loss_by_quarter(errors: Tensor, times: Tensor, run: Run) -> dict[str, Tensor
 
 def main() -> None:
     config = parse_config(Config, __doc__)
-    run = Run(config)
+    run = Run(config, use="python3 p2_inference.py OUT_DIR")
     digits = Images(*load_digits(config.data, "train"), run.device)
 
     ddpm = run.network(DDPM())

@@ -173,7 +173,7 @@ def main() -> None:
     config = parse_config(Config, __doc__, presets=RECIPES)
     if config.zoom_low > config.zoom_high:
         raise UserError(f"--zoom-low {config.zoom_low} is above --zoom-high {config.zoom_high}")
-    run = Run(config)
+    run = Run(config, use="python3 p3_inference.py IMAGE_DIR OUT.csv")
     adapts, is_target = config.method == "dann", config.method == "target"
     source = Images(*load_digits(config.target if is_target else config.source, "train"), run.device)
     target, watched = target_digits(config, run.device), watched_digits(config)

@@ -24,6 +24,8 @@ from common.streams import Stream
 from training.folder import RunFolder
 from training.processes import join
 
+ESTIMATE_AFTER = 20  # seconds of training, until it is said how long the rest takes
+
 Schedule = Callable[[int, int], float]  # step, steps: the learning rate's factor
 
 
@@ -62,11 +64,11 @@ class Run:
     """A training by the options `config`: device, processes, random seed, signals, folder, checkpoints.
 
     `steps` is the training's loop; what it needs before is said by `restore`.  SIGTERM and Ctrl-C let the loop save
-    and leave after its current step.
+    and leave after its current step.  `use` is the command that shows what the weights can do.
     """
 
-    def __init__(self, config: Any):
-        self.config = config
+    def __init__(self, config: Any, use: str = ""):
+        self.config, self.use = config, use
         self.device = pick_device(config.device)
         self.share = join(self.device, config.batch_size)
         self.length = max(1, config.images // config.batch_size)
@@ -210,6 +212,7 @@ class Run:
         """
         config, first = self.config, self.step
         self._announce()
+        self._begun, self._estimated = time.monotonic(), False
         with tqdm(total=self.length, initial=first, unit="step", disable=not self.share.first) as self.progress:
             for number in range(first, self.length):
                 for optimizer, rates in self._rates.items():
@@ -218,6 +221,7 @@ class Run:
                 yield self._make_step(number)
                 self.step = number + 1
                 self.progress.update()
+                self._estimate(first)
                 stopping = self.share.largest(self.asked)
                 if (
                     stopping
@@ -312,6 +316,16 @@ class Run:
             "Ctrl-C saves and stops"
         )
 
+    def _estimate(self, first: int) -> None:
+        """Say once, when a rate is known, how long the training will take."""
+        seconds = time.monotonic() - self._begun
+        if seconds < ESTIMATE_AFTER or self._estimated:
+            return
+        rate = (self.step - first) / seconds
+        hours, minutes = divmod(round((self.length - self.step) / rate / 60), 60)
+        self.note(f"{rate * self.config.batch_size:,.0f} images/s: about {hours} h {minutes:02d} min to go")
+        self._estimated = True
+
     def _ask_to_stop(self, number: int, frame: Any) -> None:
         if self.asked and self.share.alone:  # torchrun may send several
             raise KeyboardInterrupt
@@ -330,7 +344,9 @@ class Run:
             self.note(f"stopped at step {self.step}, state saved; continue with: {command}")
             sys.exit(128 + stopping)
         written = ", ".join(str(run_dir / name) for name in self._releases)
-        self.note(f"finished: {written}; samples in {run_dir / 'samples'}")
+        self.note(f"finished: weights in {written}, samples in {run_dir / 'samples'}")
+        if self.use:
+            self.note(f"next: {self.use} --weights {shlex.quote(str(run_dir / 'weights.safetensors'))}")
 
 
 @contextlib.contextmanager
