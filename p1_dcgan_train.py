@@ -21,11 +21,12 @@ that with --score-every; on an NVIDIA H200 in batches of 1,024, 39,000 images/s.
 (--decay-from 1 --held-out 1000, 6,500 training faces, one seed), FID against the held-out faces was 96.6 after 200,000
 images, 48.6 after 1,000,000, 37.6 after 2,000,000 and 35.0 after 2,400,000.  The released weights come from five
 trainings there, each of which went on from the one before with other options, the last on all 7,500 faces with a
-falling rate (README has the commands): FID 26.1 and face rate 94.5 % of 1,000 faces against 1,500 of val, where 1,000
-real ones have 16.9.
+falling rate (docs/training.md has the commands): FID 26.1 and face rate 94.5 % of 1,000 faces against 1,500 of val,
+where 1,000 real ones have 16.9.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -35,9 +36,9 @@ from torch.nn import functional as F
 from common.config import option, parse_config, run_script
 from data.augment import POLICIES, diff_augment, flip
 from data.faces import Faces
-from evaluation.watching import check_scores, held_out_scores, overfitting
+from evaluation.watching import check_scores, watch
 from models.dcgan import LATENT_SIZE, Discriminator, Generator, initialize_weights, judge
-from sampling.faces import face_sheet, with_fresh_batch_norm
+from sampling.faces import with_fresh_batch_norm
 from training.average import Average
 from training.run import Run, frozen
 from training.schedules import linear_decay
@@ -139,7 +140,7 @@ def main() -> None:
     generate, score = run.compiled(G), run.compiled(D.score)
     compared = config.loss == "relativistic" or config.joint_batches  # generated images with real ones
 
-    for step in run.steps(lambda step, steps: linear_decay(step, steps, config.decay_from)):
+    for step in run.steps(partial(linear_decay, decay_from=config.decay_from)):
         real = faces.batch(step)
         if config.flips:
             real = flip(real, step.random)
@@ -169,12 +170,7 @@ def main() -> None:
             right = accuracy(d_real, d_fake, config.loss)
             logits = {"logit_real": d_real.mean(), "logit_fake": d_fake.mean()}
             run.log(step, loss_d=loss_d, loss_g=loss_g, accuracy_d=right, **logits)
-        if step.due(config.sample_every):
-            run.sample(step, face_sheet(ema.network))
-            if config.held_out:
-                run.log(step, **overfitting(D, faces, G if config.joint_batches else None))
-        if step.due(config.score_every):
-            run.log(step, **held_out_scores(ema.network, config.score_count, faces.held_out_paths))
+        watch(run, step, ema.network, D, faces, G if config.joint_batches else None)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ ones have 16.9.  A critic with BatchNorm is as good after 0.8 million images and
 """
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -29,9 +30,9 @@ from torch import Tensor
 from common.config import option, parse_config, run_script
 from data.augment import POLICIES, diff_augment, flip
 from data.faces import Faces
-from evaluation.watching import check_scores, held_out_scores, overfitting
+from evaluation.watching import check_scores, watch
 from models.dcgan import LATENT_SIZE, Critic, Generator, initialize_weights, judge
-from sampling.faces import face_sheet, with_fresh_batch_norm
+from sampling.faces import with_fresh_batch_norm
 from training.average import Average
 from training.run import Run, frozen
 from training.schedules import linear_decay
@@ -131,7 +132,7 @@ def main() -> None:
     run.release("critic.safetensors", lambda: critic, method="wgan", faces=len(faces))
     generate, score = run.compiled(G), run.compiled(critic.score)
 
-    for step in run.steps(lambda step, steps: linear_decay(step, steps, config.decay_from)):
+    for step in run.steps(partial(linear_decay, decay_from=config.decay_from)):
         # Critic: raise its score on real images and lower it on generated ones, several times.
         for turn in step.turns(config.critic_steps):
             real = faces.batch(turn)
@@ -159,12 +160,7 @@ def main() -> None:
         if step.is_logged:
             scores = {"score_real": c_real.mean(), "score_fake": c_fake.mean()}
             run.log(step, distance=distance(c_real, c_fake), loss_g=loss_g, penalty=penalty, **scores)
-        if step.due(config.sample_every):
-            run.sample(step, face_sheet(ema.network))
-            if config.held_out:
-                run.log(step, **overfitting(critic, faces))
-        if step.due(config.score_every):
-            run.log(step, **held_out_scores(ema.network, config.score_count, faces.held_out_paths))
+        watch(run, step, ema.network, critic, faces)
 
 
 if __name__ == "__main__":

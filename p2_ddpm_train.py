@@ -17,6 +17,7 @@ recognises 99.5 % of the 1,000 digits of hw2_2.sh (95.2 % of real ones, of val).
 """
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -76,8 +77,9 @@ def main() -> None:
     predict_noise = run.compiled(ddpm)
     alpha_bar = alpha_bar_schedule().float().to(run.device)
     warmup_steps = config.warmup_images / config.batch_size
+    schedule = partial(warm_cosine, warmup_steps=warmup_steps, decay_from=config.decay_from)
 
-    for step in run.steps(lambda step, steps: warm_cosine(step, steps, warmup_steps, config.decay_from)):
+    for step in run.steps(schedule):
         images, labels = digits.batch(step)
         times = steps_of(step.random.stratified())
         noise = step.random.randn(*IMAGE_SHAPE)

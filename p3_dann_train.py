@@ -20,6 +20,7 @@ predictions averaged over views.  A run takes 10 minutes on one core with bfloat
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -129,6 +130,20 @@ def balance_loss(mean: Tensor) -> Tensor:
     return -(mean * len(mean)).log().mean()
 
 
+def trusted(teacher: Tensor, earlier: Tensor | None, done: float) -> tuple[Tensor, float]:
+    """The probabilities (rows, 10) that the student is taught at progress `done`, and how much they weigh, up to 1.
+
+    The averaged network's become good over the first half; those of an earlier round are so from the start.
+    """
+    ramp = min(1.0, 2 * done)
+    return (teacher, ramp) if earlier is None else (torch.lerp(earlier, teacher, ramp / 2), 1.0)
+
+
+def commonest_class(logits: Tensor, run: Run) -> Tensor:
+    """The share of the commonest of the ten predicted classes: near 1 when the training has collapsed."""
+    return run.share.mean(F.one_hot(logits.argmax(1), 10).float().mean(0)).max()
+
+
 def shown(images: Tensor, config: Config, random: Stream, is_target: bool) -> Tensor:
     """A whole batch (batch, 3, 28, 28) in [-1, 1] as the network sees it in training.
 
@@ -189,7 +204,7 @@ def main() -> None:
     run.release("weights.safetensors", lambda: ema.network, **about)
     classify = run.compiled(network)
 
-    for step in run.steps(lambda step, steps: linear_decay(step, steps, config.decay_from)):
+    for step in run.steps(partial(linear_decay, decay_from=config.decay_from)):
         whole, own, metrics = step.whole(), step.rows, {}
         images, answers = source.batch(whole)
         inputs, answers = shown(images, config, whole.random, is_target)[own], answers[own]
@@ -200,7 +215,7 @@ def main() -> None:
         else:
             # Both domains in one batch; the domain classifier learns to tell them apart, and through the
             # reversed gradient the features learn that it cannot.
-            target_images, earlier_labels = target.batch(whole, "target order")
+            target_images, earlier = target.batch(whole, "target order")
             target_inputs = shown(target_images, config, whole.random, is_target=True)[own]
             domains = torch.arange(2, device=run.device).repeat_interleave(len(answers))
             alpha = reversal_strength(step.done, config.alpha)
@@ -216,9 +231,7 @@ def main() -> None:
                 asked = random_views(config.teacher_views, views, step.random)
                 with run.autocast(), torch.no_grad():
                     teacher = probabilities(ema.network, target_images[own], config.standardized, asked)
-                trust = min(1.0, 2 * step.done)  # its labels become good over the first half
-                if earlier_labels is not None:  # those of the earlier round are so from the start
-                    teacher, trust = torch.lerp(earlier_labels[own], teacher, trust / 2), 1.0
+                teacher, trust = trusted(teacher, None if earlier is None else earlier[own], step.done)
                 loss_teacher = teacher_loss(target_logits, teacher, config.teacher_labels)
                 loss = loss + config.teacher_weight * trust * loss_teacher
                 metrics |= {"loss_teacher": loss_teacher, "teacher_confidence": teacher.max(1).values.mean()}
@@ -229,8 +242,7 @@ def main() -> None:
 
         if step.is_logged:
             if adapts:
-                shares = F.one_hot(target_logits.argmax(1), 10).float().mean(0)
-                metrics["commonest_class"] = run.share.mean(shares).max()
+                metrics["commonest_class"] = commonest_class(target_logits, run)
             run.log(step, loss=loss, **metrics)
         if step.due(config.sample_every):
             run.log(step, **accuracies(ema.network, watched, config.standardized))
