@@ -88,9 +88,10 @@ def test_wrong_rows(rows, reason, domain):
         (b"", "lacks the header"),
         (b"name,label\n0.png,3\n", "lacks the header"),
         (b"image_name;label\n0.png;3\n", "lacks the header"),
-        (b"image_name,label\n\xff\xfe.png,3\n", "is not a csv file"),
-        (b"\x00" * 100, "lacks the header"),
-        (None, "cannot be read: Is a directory"),
+        (b"image_name,label\n\xff\xfe.png,3\n", "is not text"),
+        (b"image_name,label\n0.png,3\n\0\0\0\0", "is damaged: line 3 holds a NUL byte"),
+        (b"image_name,label,label\n0.png,3,4\n", "has 2 columns called label, in image_name,label,label"),
+        (None, "is a folder, expected a file"),
     ],
 )
 def test_wrong_files(content, reason, domain):
@@ -121,7 +122,7 @@ def test_a_folder_with_the_name_of_an_image(domain):
     (domain / "data" / "0.png").unlink()
     (domain / "data" / "0.png").mkdir()
     assert [path.name for path in list_images(domain / "data")] == ["1.png", "2.png"]
-    with pytest.raises(UserError, match=r"data/0\.png cannot be decoded"):
+    with pytest.raises(UserError, match=r"data/0\.png is a folder, expected a file"):
         load_digits(domain, "train")
 
 
@@ -211,7 +212,7 @@ FORMATS = {
     "JPEG": ("L", "RGB", "CMYK"),
     "GIF": ("L", "P"),
     "BMP": ("1", "L", "RGB"),
-    "TIFF": ("1", "L", "RGB", "RGBA", "I;16", "F", "CMYK"),
+    "TIFF": ("1", "L", "RGB", "RGBA", "I;16", "CMYK"),
     "WEBP": ("RGB", "RGBA"),
     "PPM": ("L", "RGB"),
 }
@@ -222,8 +223,6 @@ def encode(kind: str, mode: str, width: int, height: int, seed: int) -> bytes:
     pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
     if mode == "I;16":
         image = Image.fromarray(pixels[..., 0].astype(np.uint16) * 257)
-    elif mode == "F":
-        image = Image.fromarray(pixels[..., 0].astype(np.float32))
     else:
         image = Image.fromarray(pixels).convert(mode)
     buffer = io.BytesIO()
@@ -236,6 +235,8 @@ def encode(kind: str, mode: str, width: int, height: int, seed: int) -> bytes:
 def test_any_image_is_decoded(kind, width, height, seed, tmp_path):
     file = tmp_path / "any.png"
     file.write_bytes(encode(*kind, width, height, seed))
+    if kind[1] == "I;16" and width * height < 9:
+        return  # such a small one may be dark, which is another test
     for resize in (False, True):
         if resize or width == height == 28:
             assert decode_image(file, 28, resize=resize).shape == (28, 28, 3)
@@ -246,7 +247,7 @@ def test_any_image_is_decoded(kind, width, height, seed, tmp_path):
         np.testing.assert_array_equal(whole, expected)
     if kind == ("PNG", "I;16"):
         expected = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)[..., :1]
-        np.testing.assert_array_equal(whole, np.broadcast_to(expected if expected.any() else whole, whole.shape))
+        np.testing.assert_array_equal(whole, np.broadcast_to(expected, whole.shape))
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL")
