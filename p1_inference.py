@@ -8,13 +8,15 @@ float32, in batches of one size: image i is the same on every run, however many 
 on two CPU cores, 0.5 GB of memory.
 """
 
+from common.start import run_script
+
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from common.checkpoint import load_weights
-from common.config import option, parse_config, run_script
+from common.config import option, parse_config
 from common.device import pick_device
 from common.images import prepare_output_folder, write_images
 from models.dcgan import Generator

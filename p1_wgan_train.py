@@ -20,6 +20,8 @@ more than twice that with --score-every.  The released weights saw 4,883,000 ima
 ones have 16.9.  A critic with BatchNorm is as good after 0.8 million images and 14 points of FID worse after 2.5.
 """
 
+from common.start import run_script
+
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -27,7 +29,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from common.config import option, parse_config, run_script
+from common.config import option, parse_config
 from data.augment import POLICIES, diff_augment, flip
 from data.faces import Faces
 from evaluation.watching import check_scores, watch

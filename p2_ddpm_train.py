@@ -16,6 +16,8 @@ with avx512_bf16 alone.  After 801,000 images, in two trainings, the second by -
 recognises 99.5 % of the 1,000 digits of hw2_2.sh (95.2 % of real ones, of val).
 """
 
+from common.start import run_script
+
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,7 +25,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from common.config import option, parse_config, run_script
+from common.config import option, parse_config
 from data.batches import Images
 from data.reading import load_digits
 from models.ddpm import DDPM, IMAGE_SHAPE

@@ -15,6 +15,8 @@ Expect, on two CPU cores with avx512_bf16: 78 seconds, 0.6 GB of memory however 
 digits read by the course's classifier, 99.7 % by our judge.
 """
 
+from common.start import run_script
+
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +26,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from common.checkpoint import load_weights
-from common.config import UserError, option, parse_config, run_script
+from common.config import UserError, option, parse_config
 from common.device import autocast, pick_device
 from common.images import prepare_output_folder, write_images
 from models.ddpm import ContextUnet

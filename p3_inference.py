@@ -10,6 +10,8 @@ is the likeliest class of the mean over the views of an image that the weights' 
 2,000 images of SVHN take five seconds on two CPU cores.
 """
 
+from common.start import run_script
+
 import csv
 import io
 import os
@@ -20,7 +22,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from common.config import in_one_line, option, parse_config, run_script
+from common.config import in_one_line, option, parse_config
 from common.device import pick_device
 from common.files import atomic_write, refuse_others
 from data.reading import decode_images, list_images, warn_of_others

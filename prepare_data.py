@@ -23,11 +23,13 @@ of the same pixels and labels it is there already, of others it is refused.  One
 The built-in data are for smoke runs and tests only: scikit-learn's digits restyled, and faces drawn by the script.
 """
 
+from common.start import run_script
+
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.config import UserError, option, parse_config, run_script
+from common.config import UserError, option, parse_config
 from common.files import locked
 from data.builtin import write_builtin
 from data.originals import Sources, own, public

@@ -1,5 +1,7 @@
 """One dataclass per script is its command line: options with help, ranges and choices; errors in one sentence."""
 
+from common.start import run_script as run_script  # until every script has it from there
+
 import argparse
 import dataclasses
 import json
@@ -8,8 +10,6 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
-
-from common.start import run_script as run_script  # until every script has it from there
 
 C = TypeVar("C")
 

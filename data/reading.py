@@ -170,7 +170,9 @@ def decode_image(
     if content is None:
         require_file(path)
     try:
-        with Image.open(path if content is None else io.BytesIO(content), formats=FORMATS) as image:
+        # By an open file, as Pillow 12 maps an uncompressed TIFF that lies on its side into memory the wrong way.
+        handle = open(path, "rb") if content is None else io.BytesIO(content)
+        with handle, Image.open(handle, formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise UserError(f"{path} is too large: {image.width}x{image.height} pixels")
             image = image.convert("RGB") if as_stored else _as_shown(image, path)

@@ -6,6 +6,9 @@ import io
 import os
 import random
 import string
+import subprocess
+import sys
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +18,21 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from common.config import UserError
-from data.reading import decode_image, list_images, load_digits, load_folder, read_labels
+from data import reading
+from data.reading import (
+    cached,
+    decode_image,
+    decode_images,
+    find_files,
+    list_files,
+    list_images,
+    load_digits,
+    load_folder,
+    read_labels,
+    warn_of_others,
+)
+
+ROOT = Path(__file__).resolve().parent.parent
 
 # The folder of a test is shared by its examples, each of which writes what it reads.
 fuzz = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -126,11 +143,186 @@ def test_a_folder_with_the_name_of_an_image(domain):
         load_digits(domain, "train")
 
 
+# What a picture says
+
+
+def drawing() -> np.ndarray:
+    """A picture that is unlike itself in every turn: uint8 (28, 28)."""
+    pixels = np.zeros((28, 28), np.uint8)
+    pixels[3:20, 5:9], pixels[3:6, 5:17], pixels[12:14, 9:13] = 255, 200, 160
+    return pixels
+
+
+@pytest.mark.parametrize("ink", [0, 40, 255])
+@pytest.mark.parametrize("mode", ["LA", "RGBA", "P", "PA", "16 bits"])
+def test_ink_on_transparent_stays_ink(mode, ink, tmp_path):
+    """Dark ink comes to lie on white, bright ink on black; what is half transparent in between."""
+    cover = Image.fromarray(drawing()).point(lambda value: 255 if mode in ("P", "16 bits") and value else value)
+    image = Image.merge("LA", (Image.new("L", (28, 28), ink), cover))
+    options = {}
+    if mode == "P":
+        image, options = Image.fromarray(np.asarray(cover) // 255), {"transparency": 0}
+        image.putpalette([123, 45, 67, ink, ink, ink])
+    elif mode == "16 bits":
+        image = Image.fromarray(np.where(np.asarray(cover) > 0, ink * 257, 30_000).astype(np.uint16))
+        options = {"transparency": 30_000}
+    else:
+        image = image.convert("RGBA") if mode == "PA" else image.convert(mode)
+    image.save(tmp_path / "a.png", **options)
+    share, paper = np.asarray(cover, float) / 255, 0 if ink > 127 else 255
+    expected = np.rint(ink * share + paper * (1 - share))
+    found = decode_image(tmp_path / "a.png")
+    assert np.abs(found - expected[:, :, None]).max() <= 1
+    assert np.ptp(found) > 100
+
+
+def test_scores_are_of_what_is_stored(tmp_path):
+    """The grader's tools know neither transparency nor orientation."""
+    image = Image.merge("LA", (Image.fromarray(drawing()), Image.fromarray(drawing().T)))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image.save(tmp_path / "a.png", exif=exif)
+    assert (decode_image(tmp_path / "a.png", as_stored=True) == drawing()[:, :, None]).all()
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "JPEG", "WEBP"])
+def test_orientation(orientation, kind, tmp_path):
+    """The EXIF standard's table: where the stored first row and first column are in the picture."""
+    stored = {
+        1: lambda a: a,
+        2: np.fliplr,  # right, top
+        3: lambda a: np.rot90(a, 2),
+        4: np.flipud,
+        5: np.transpose,
+        6: np.rot90,  # a camera turned clockwise: shown, the picture is turned back
+        7: lambda a: np.rot90(a, 2).T,
+        8: lambda a: np.rot90(a, -1),
+    }[orientation](drawing()[:20])
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    options = {"JPEG": {"quality": 100}, "WEBP": {"lossless": True}}.get(kind, {})
+    Image.fromarray(np.ascontiguousarray(stored)).save(tmp_path / "a.png", kind, exif=exif, **options)
+    found = decode_image(tmp_path / "a.png").astype(int)
+    assert found.shape == (20, 28, 3)
+    assert np.abs(found[:, :, 0] - drawing()[:20]).max() <= 12
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_16_bits_are_those_of_the_whole_range(suffix, tmp_path):
+    """Whatever the image holds: a dark one stays dark; one whose numbers are probably of fewer bits is refused."""
+    file = tmp_path / f"a.{suffix}"
+    for top, brightest in ((65535, 255), (40_000, 156), (4096, 16), (511, 1), (256, 1), (255, 0)):
+        Image.fromarray((drawing() // 255 * np.uint16(top)).astype(np.uint16)).save(file)
+        assert decode_image(file).max() == brightest
+    for bits in (10, 11, 12):
+        for top in (2**bits - 1, 2**bits - 100):
+            Image.fromarray((drawing() / 255 * top).astype(np.uint16)).save(file)
+            with pytest.raises(
+                UserError, match="has 16-bit values, none of which exceeds .* so its range is not known"
+            ):
+                decode_image(file)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int32])
+def test_numbers_of_no_known_range_are_refused(dtype, tmp_path):
+    for scale in (1, 255, 2**20):
+        Image.fromarray((drawing() / 255 * scale).astype(dtype)).save(tmp_path / "a.tif")
+        with pytest.raises(UserError, match=r"a\.tif holds .*, whose range is not known: save it with 8 or 16 bits"):
+            decode_image(tmp_path / "a.tif")
+
+
+def test_a_declared_range_is_used(tmp_path):
+    (tmp_path / "a.pgm").write_bytes(b"P5 2 1 1023\n" + bytes([3, 255, 1, 255]))
+    assert decode_image(tmp_path / "a.pgm")[0, :, 0].tolist() == [255, 127]
+
+
+def test_images_of_one_colour_are_told(tmp_path, capsys):
+    paths = [write_image(tmp_path / f"{number}.png", value=number) for number in range(3)]
+    Image.fromarray(drawing()).save(paths[1])
+    decode_images(paths, 28)
+    assert capsys.readouterr().err == f"warning: 2 of 3 images are of one colour, {paths[0]} first\n"
+    decode_images(paths[1:2], 28)
+    decode_images(paths, 28, as_stored=True)
+    assert capsys.readouterr().err == ""
+
+
+# Which files
+
+
+def test_what_is_listed(tmp_path, capsys):
+    """By suffix in any case, else by content; hidden entries, pipes and folders not, and the latter are named."""
+    for name in ("b.PNG", "c.png", "no suffix", "d.jfif", ".hidden.png"):
+        write_image(tmp_path / "c.png").rename(tmp_path / "image")
+        (tmp_path / "image").rename(tmp_path / name)
+    (tmp_path / "c.png").symlink_to("b.PNG")
+    (tmp_path / "gone.png").symlink_to("nowhere")
+    os.mkfifo(tmp_path / "pipe.png")
+    write_image(tmp_path / "below" / "e.png")
+    for name in ("notes.txt", ".DS_Store", "empty"):
+        (tmp_path / name).touch()
+    images = list_images(tmp_path)
+    assert [path.name for path in images] == ["b.PNG", "c.png", "d.jfif", "gone.png", "no suffix"]
+    warn_of_others(tmp_path, images, "left out")
+    named = (
+        ".hidden.png (hidden), below (a folder), empty (no image), notes.txt (no image), pipe.png (not a regular file)"
+    )
+    assert capsys.readouterr().err == f"warning: {tmp_path}: left out: {named}\n"
+    for name in ("gone.png", "pipe.png"):
+        with pytest.raises(UserError, match=f"{name} is "):
+            decode_image(tmp_path / name)
+
+
+def test_links_are_followed_and_loops_are_not(tmp_path):
+    write_image(tmp_path / "elsewhere" / "x.png")
+    write_image(tmp_path / "own" / "a" / "y.png")
+    (tmp_path / "own" / "linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "back").symlink_to(tmp_path / "own")
+    (tmp_path / "own" / "a" / "itself").symlink_to(".")
+    (tmp_path / "own" / "b").symlink_to("b")
+    found = [str(path.relative_to(tmp_path / "own")) for path in list_files(tmp_path / "own", below=True)]
+    assert found == ["a/y.png", "b", "linked/x.png"]
+
+
+@pytest.mark.parametrize("forms", [("NFD", "NFC"), ("NFC", "NFD"), ("NFD", "NFD"), ("NFC", "NFC")])
+def test_a_name_in_any_form_is_the_same(forms, tmp_path, monkeypatch):
+    """An accent as one character or two, in the folder and in the table; below a sub-folder too."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    folder, table = (unicodedata.normalize(form, "année/é中.png") for form in forms)
+    write_image(tmp_path / "data" / folder, value=9)
+    (tmp_path / "train.csv").write_text(f"image_name,label\n{table},4\n", encoding="utf-8")
+    images, labels = load_digits(tmp_path, "train")
+    assert (images[0, 0, 0, 0], labels.tolist()) == (9, [4])
+    assert list(read_labels(tmp_path / "train.csv")) == [unicodedata.normalize("NFC", table)]
+
+
+def test_two_files_of_one_name(tmp_path):
+    for form in ("NFC", "NFD"):
+        write_image(tmp_path / "data" / unicodedata.normalize(form, "é.png"))
+    with pytest.raises(UserError, match="holds 2 files that are all called é.png"):
+        find_files(tmp_path / "data", ["é.png"])
+
+
+def test_names_beyond_the_locale(tmp_path):
+    write_image(tmp_path / "data" / "größe.png")
+    (tmp_path / "train.csv").write_text("image_name,label\ngröße.png,4\nweiß.png,3\n", encoding="utf-8")
+    code = "import sys; from pathlib import Path; from data.reading import *; from common.files import atomic_write\n"
+    code += "paths = find_files(Path(sys.argv[1]) / 'data', read_labels(Path(sys.argv[1]) / 'train.csv'))\n"
+    code += "decode_image(paths[0])\ntry: decode_image(paths[1])\nexcept UserError as error: print(ascii(error))"
+    locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    result = subprocess.run(command, check=False, env=os.environ | locale, capture_output=True, text=True)
+    assert (result.returncode, result.stderr) == (0, "") and "is missing" in result.stdout
+
+
+# The cache
+
+
 def test_a_changed_image_is_noticed(domain):
-    """The cache of decoded images is keyed by size and time of every file."""
+    """The cache of decoded images is keyed by size and time of every file, and keeps no copy that is out of date."""
+    cache = domain / "cache" / "dlcv-hw2"
     assert load_digits(domain, "train")[0][1, 0, 0, 0] == 0
-    cached = list((domain / "cache" / "dlcv-hw2").iterdir())
-    assert len(cached) == 1 and load_digits(domain, "train")[0][1, 0, 0, 0] == 0
+    assert len(list(cache.iterdir())) == 1 and load_digits(domain, "train")[0][1, 0, 0, 0] == 0
     write_image(domain / "data" / "0.png", value=99)
     os.utime(domain / "data" / "0.png", (1, 1))  # as if another file had been copied there, however fast
     assert load_digits(domain, "train")[0][1, 0, 0, 0] == 99
@@ -139,6 +331,33 @@ def test_a_changed_image_is_noticed(domain):
     os.utime(domain / "data" / "0.png", ns=(status.st_atime_ns, status.st_mtime_ns))  # copied with its old time
     assert (domain / "data" / "0.png").stat().st_size == status.st_size
     assert load_digits(domain, "train")[0][1, 0, 0, 0] == 55
+    for number in range(3, 6):
+        write_image(domain / "data" / f"{number}.png", value=number)
+        load_folder(domain / "data", 28)
+    assert len(list(cache.iterdir())) == 2  # the split and the folder
+
+
+def test_the_cache_has_an_end(domain, monkeypatch):
+    """What was read last stays, and so does what was just made, however large; what was killed amid writing goes."""
+    cache = domain / "cache" / "dlcv-hw2"
+    paths, array = [domain / "data" / "0.png"], np.zeros(1000, np.uint8)
+
+    def made(kind: str) -> bool:
+        calls = []
+        cached(paths, kind, lambda: calls.append(kind) or array)
+        return bool(calls)
+
+    monkeypatch.setattr(reading, "CACHE_BYTES", 3500)
+    for number, kind in enumerate("abc"):
+        assert made(kind)
+        for file in cache.iterdir():
+            os.utime(file, ns=(0, file.stat().st_mtime_ns - 10**9 * (10 - number)))
+    assert not made("a")
+    (cache / ".x.npy.0123abcd.part").touch()
+    assert made("d") and not made("a") and not made("d") and made("b")
+    assert len(list(cache.iterdir())) == 3
+    monkeypatch.setattr(reading, "CACHE_BYTES", 10)
+    assert made("e") and not made("e") and len(list(cache.iterdir())) == 1
 
 
 def test_a_broken_cache_is_made_again(domain):
