@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 if __name__ == "__main__":
     sys.path[0] = str(ROOT)  # run as a file, Python looks beside it and not above
 
-from common.start import run_script  # noqa: E402, I001
+from common.start import run_script  # noqa: E402
 
 from common.config import UserError, option, parse_config  # noqa: E402
 from common.files import locked, read_text, sha256  # noqa: E402
