@@ -1,5 +1,6 @@
 # make demo    run everything a grader runs and look at it: demo/index.html
 # make test    run the tests
+# make playground   the networks live, in the browser
 # make bench   measure every path beside a plain reference of it (ARGS="--only fid" for less)
 # make torture kill trainings at random moments (KILLS=20, SEED=0) and see that nothing is lost
 # make report  build report.pdf from the result files in results/
@@ -12,7 +13,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
 .SILENT:
-.PHONY: bench demo env lint oldest report test torture
+.PHONY: bench demo env lint oldest playground report test torture
 
 PYTHON ?= python3
 # Two processes of one thread each: with more threads than cores they wait for one another.
@@ -30,6 +31,10 @@ env: .venv/installed
 
 demo: env
 	python3 -m experiments.demo
+
+playground: env
+	python3 -m pip install --quiet -r requirements-playground.txt -c constraints.txt
+	python3 -m playground
 
 bench: env
 	echo "== measuring; leave the machine alone meanwhile"
