@@ -3,6 +3,7 @@
 # make playground   the networks live, in the browser
 # make bench   measure every path beside a plain reference of it (ARGS="--only fid" for less)
 # make torture kill trainings at random moments (KILLS=20, SEED=0) and see that nothing is lost
+# make playground open a page to play with in the browser
 # make report  build report.pdf from the result files in results/
 # make lint    check style and who imports whom
 # make oldest  try the lowest versions that requirements.txt allows, in .venv-oldest (Python 3.10 to 3.12)
@@ -43,6 +44,11 @@ bench: env
 torture: env
 	echo "== killing trainings"
 	$(ONE_THREAD) python3 -m pytest -q -rP -n 2 tests/torture.py
+
+playground: env
+	python3 -c "import gradio" 2> /dev/null || \
+	    .venv/bin/python -m pip install --quiet -r requirements-playground.txt -c constraints.txt
+	python3 -m playground $(ARGS)
 
 report: env
 	echo "== building the report"

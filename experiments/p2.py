@@ -28,8 +28,9 @@ from common.images import make_grid, save_gif, save_image, to_uint8
 from experiments import headline
 from experiments.runs import CHECKPOINTS, RESULTS, ROOT, digests, read_results, stale, table, write_results
 from models.ddpm import ContextUnet
-from models.diffusion import TIMESTEPS, alpha_bar_schedule, ancestral, final
+from models.diffusion import TIMESTEPS, ancestral, final
 from sampling.digits import digit_keys, draw_digits
+from sampling.mistakes import six_of_600, time_reversed
 
 DEFAULT = p2_inference.Config(Path())  # what hw2_2.sh does
 SHOWN = [round(TIMESTEPS * share / 5) for share in range(6)]  # steps done in the six images of the reverse process
@@ -158,16 +159,7 @@ def figures(config: Config) -> None:
     save_gif(config.results / "p2_reverse.gif", large, milliseconds=60)
 
     def reversed_time(denoise: Any, x: Tensor, noise: Any) -> Tensor:
-        return final(ancestral(lambda x, t: denoise(x, TIMESTEPS + 1 - t), x, noise))
-
-    def six_of_600(denoise: Any, x: Tensor, noise: Any) -> Tensor:
-        """Six of the sampler's 600 steps, each as small as ever: nearly all of the noise stays."""
-        alpha_bar = alpha_bar_schedule().tolist()
-        for t in range(TIMESTEPS, 0, -TIMESTEPS // 6):
-            alpha = alpha_bar[t] / alpha_bar[t - 1]
-            x = (x - (1 - alpha) / (1 - alpha_bar[t]) ** 0.5 * denoise(x, t)) / alpha**0.5
-            x = x + (1 - alpha) ** 0.5 * noise(t)
-        return x
+        return final(ancestral(time_reversed(denoise), x, noise))
 
     for name, sample in (("reversed_time", reversed_time), ("six_steps", six_of_600)):
         save_image(config.results / f"p2_{name}.png", make_grid(draw(digit_keys(1), sample), 10, scale=2))

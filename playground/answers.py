@@ -21,7 +21,7 @@ from models.dann import DANN
 from models.dcgan import Generator
 from models.ddpm import ContextUnet
 from models.diffusion import Denoiser
-from sampling.digits import draw_digits, fold_batch_norm
+from sampling.digits import draw_digits
 from sampling.faces import BATCH, latents, sample_images, slerp
 from sampling.labels import TARGETS, VIEWS, load_dann, probabilities
 
@@ -53,14 +53,14 @@ def load_networks(device: torch.device) -> Networks:
     return Networks(
         device,
         {"A": place(load(Generator(), "p1_dcgan")), "B": place(load(Generator(), "p1_wgan"))},
-        place(fold_batch_norm(load(ContextUnet(), "p2_ddpm"))),
+        place(load(ContextUnet(), "p2_ddpm")),
         {target: (place(network), standardized, views) for target, (network, standardized, views) in dann.items()},
     )
 
 
 def faces(networks: Networks, latent: Tensor) -> dict[str, Tensor]:
     """The images uint8 (n, 3, 64, 64) that A and B make of the same latents (n, 100, 1, 1)."""
-    return {name: sample_images(network, latent, networks.device) for name, network in networks.faces.items()}
+    return {name: sample_images(network, latent) for name, network in networks.faces.items()}
 
 
 def between(networks: Networks, seed: int, numbers: tuple[int, int], truncation: float) -> dict[str, Tensor]:
@@ -98,8 +98,8 @@ def denoising(
     def work() -> None:
         try:
             with autocast(networks.device, "auto"):
-                arguments = (networks.digits, keys, scale, interval, watched, networks.device)
-                found.put(draw_digits(*arguments, chunk=len(keys), seed=seed))
+                chunk = len(keys)
+                found.put(draw_digits(networks.digits, keys, scale, interval, watched, chunk=chunk, seed=seed))
             found.put(None)
         except BaseException as error:  # told to who waits for an image
             found.put(error)
