@@ -34,7 +34,6 @@ class Config:
     seed: int = option(0, "of initial weights, order and augmentation", low=0)
     device: str = option("auto", "auto, cpu, cuda, mps ...", free=True)
     precision: str = option("auto", "auto = bf16 where it is fast", choices=("auto", "bf16", "fp32"))
-    compile: bool = option(False, "torch.compile the network, for GPUs", free=True)
     log_every: int = option(50, "steps between lines of metrics", low=1)
     sample_every: int = option(135_000, "images between accuracies on val and sheets of inputs", low=1, free=True)
     save_minutes: float = option(2.0, "minutes between checkpoints", low=0, free=True)

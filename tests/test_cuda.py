@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from smaller import fewer_images, narrow_networks
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map
@@ -24,8 +25,6 @@ import p2_ddpm_train
 import p2_inference
 import p3_dann_train
 import p3_inference
-import sampling.digits
-import sampling.faces
 import training.run
 from evaluation.inception import inception_features
 
@@ -40,6 +39,7 @@ class FakeCuda(TorchDispatchMode):
         super().__init__()
         self.fake = FakeTensorMode(allow_non_fake_inputs=True)
         self.types = set()  # of results of matrix products and convolutions
+        self.waits = 0  # of the CPU for values on the device
 
     def __enter__(self):
         torch._C._set_only_lift_cpu_tensors(True)  # torch.tensor(..., device=) makes its values on the CPU first
@@ -54,9 +54,13 @@ class FakeCuda(TorchDispatchMode):
         if not any(map(is_on_cuda, leaves)):
             return function(*args, **(kwargs or {}))
         if function is torch.ops.aten._local_scalar_dense.default:
+            self.waits += 1
             return 1.0
-        with self.fake:
+        with self.fake:  # which refuses what makes as many values as others say, nonzero() for example
             result = function(*args, **(kwargs or {}))
+        self.waits += any(
+            isinstance(leaf, FakeTensor) and leaf.device.type == "cpu" for leaf in tree_flatten(result)[0]
+        )
         if function in (torch.ops.aten.convolution.default, torch.ops.aten.addmm.default):
             self.types.add(result.dtype)
         return tree_map(real_if_on_cpu, result)
@@ -99,14 +103,12 @@ def gradients(output, inputs, **options):
 
 @pytest.fixture
 def cuda(monkeypatch):
-    """A function that runs a script's main() on fake CUDA and returns the types it computed in."""
-
-    def optimizer(kind):
-        original = kind.step
-        monkeypatch.setattr(kind, "step", lambda self, *a, **o: step(self, *a, original=original, **o))
-
+    """A function that runs a script's main() on fake CUDA and returns what the mode saw."""
     for kind in (torch.optim.Adam, torch.optim.AdamW, torch.optim.RMSprop):
-        optimizer(kind)
+        original = kind.step
+        monkeypatch.setattr(
+            kind, "step", lambda self, *a, original=original, **o: step(self, *a, original=original, **o)
+        )
     give_cuda_a_guard()
     monkeypatch.setattr(torch.cuda, "_lazy_init", lambda: None)
     monkeypatch.setattr(torch.cuda.amp.common, "amp_definitely_not_available", lambda: False)
@@ -115,20 +117,18 @@ def cuda(monkeypatch):
     monkeypatch.setattr(torch.autograd, "grad", gradients)
     monkeypatch.setattr(training.run, "save_checkpoint", lambda path, state: None)  # nothing to save in fake tensors
     monkeypatch.setattr("signal.signal", lambda number, handler: None)
-    # Sheets of fewer steps and statistics of fewer images: fake tensors cost as much however small they are.
-    monkeypatch.setattr(sampling.digits.digit_sheet, "__defaults__", (1.0, 2))
-    monkeypatch.setattr(sampling.faces.with_fresh_batch_norm.__wrapped__, "__defaults__", (1, 8))
+    fewer_images(monkeypatch.setattr)  # fake tensors cost as much however small they are
 
-    def run(module, *arguments: object) -> set[torch.dtype]:
+    def run(module, *arguments: object) -> FakeCuda:
         def pick_device(name: str, *, repeatable: bool = False) -> torch.device:
             assert repeatable == module.__name__.endswith("_inference")
             return CUDA
 
-        monkeypatch.setattr(module, "pick_device", pick_device)
+        monkeypatch.setattr(module if hasattr(module, "pick_device") else training.run, "pick_device", pick_device)
         monkeypatch.setattr(sys, "argv", [module.__name__, *map(str, arguments)])
         with torch.no_grad(), FakeCuda() as mode:
             module.main()
-        return mode.types
+        return mode
 
     return run
 
@@ -145,38 +145,55 @@ def test_a_mix_of_devices_is_refused(cuda):
             torch.nn.Linear(3, 3)(there)
 
 
-FACES = ("--data", "face/train", "--batch-size", 4, "--images", 8, "--sample-every", 4)
-DIGITS = ("--source", "digits/mnistm", "--target", "digits/usps", "--batch-size", 8, "--images", 16, "--oracle")
+FACES = ("--data", "face/train", "--batch-size", 4, "--sample-every", 4)
+DIGITS = ("--source", "digits/mnistm", "--target", "digits/usps", "--batch-size", 4, "--sample-every", 4, "--oracle")
+TRAININGS = [
+    (p1_dcgan_train, (*FACES, "--held-out", 3)),
+    (p1_dcgan_train, (*FACES, "--regularizer", 0.1)),
+    (p1_dcgan_train, (*FACES, "--recipe", "original", "--regularizer", 0.1)),
+    (p1_wgan_train, (*FACES, "--held-out", 3)),
+    (p1_wgan_train, (*FACES, "--recipe", "original")),
+    (p2_ddpm_train, ("--data", "digits/mnistm", "--batch-size", 4, "--sample-every", 4)),
+    (p3_dann_train, (*DIGITS, "--method", "source")),
+    (p3_dann_train, (*DIGITS, "--recipe", "usps", "--teachers", "dann")),
+    (p3_dann_train, (*DIGITS, "--teacher-labels", "sure", "--no-gentle-target")),
+    (p3_dann_train, (*DIGITS, "--recipe", "original")),
+]
 
 
-@pytest.mark.parametrize(
-    ("module", "options"),
-    [
-        (p1_dcgan_train, FACES),
-        (p1_dcgan_train, (*FACES, "--r1-weight", 0.1, "--r2-weight", 0.1)),
-        (p1_dcgan_train, (*FACES, "--no-joint-batches", "--loss", "standard", "--r1-weight", 0.1)),
-        (p1_dcgan_train, (*FACES, "--recipe", "original")),
-        (p1_wgan_train, FACES),
-        (p1_wgan_train, (*FACES, "--recipe", "original")),
-        (p2_ddpm_train, ("--data", "digits/mnistm", "--batch-size", 8, "--images", 16, "--sample-every", 8)),
-        *((p3_dann_train, (*DIGITS, "--method", method)) for method in ("source", "dann", "target")),
-        (p3_dann_train, (*DIGITS, "--recipe", "usps")),
-        (p3_dann_train, (*DIGITS, "--teacher-labels", "sure")),
-        (p3_dann_train, (*DIGITS, "--recipe", "original")),
-    ],
-)
-def test_training(module, options, cuda, builtin, tmp_path):
-    options = [builtin / option if str(option).startswith(("face/", "digits/")) else option for option in options]
-    types = cuda(module, *options, "--log-every", 1, "--save-minutes", 0, "--run-dir", tmp_path / "run")
-    assert torch.bfloat16 in types  # autocast was on
+@pytest.fixture
+def options_of(builtin, weights):
+    """A function that puts the built-in data and released weights in the place of their names."""
+    return lambda options: [
+        builtin / option if str(option).startswith(("face/", "digits/")) else weights.get(option, option)
+        for option in options
+    ]
+
+
+@pytest.mark.parametrize(("module", "options"), TRAININGS)
+def test_training(module, options, cuda, options_of, tmp_path):
+    often = ("--images", 8, "--log-every", 1, "--save-minutes", 0, "--run-dir", tmp_path / "run")
+    assert torch.bfloat16 in cuda(module, *options_of(options), *often).types  # autocast was on
     assert {"metrics.jsonl", "weights.safetensors"} <= {path.name for path in (tmp_path / "run").iterdir()}
     assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) >= 2
     assert list((tmp_path / "run" / "samples").iterdir())
 
 
+@pytest.mark.parametrize(("module", "options"), TRAININGS)
+def test_no_step_waits_for_the_device(module, options, cuda, options_of, tmp_path, monkeypatch):
+    """As many values come back to the CPU in two steps as in four, if none of them is logged, drawn or saved."""
+    narrow_networks(monkeypatch.setattr)
+    seldom = ("--log-every", 1000, "--sample-every", 1000, "--save-minutes", 1000)
+    waits = [
+        cuda(module, *options_of(options), *seldom, "--images", images, "--run-dir", tmp_path / str(images)).waits
+        for images in (8, 16)
+    ]
+    assert waits[0] == waits[1] > 0  # those of its end
+
+
 def test_faces(cuda, weights, tmp_path):
-    types = cuda(p1_inference, tmp_path, "--count", 3, "--weights", weights["generator"])
-    assert types == {torch.float32} and len(list(tmp_path.iterdir())) == 3
+    seen = cuda(p1_inference, tmp_path, "--count", 3, "--weights", weights["generator"])
+    assert seen.types == {torch.float32} and len(list(tmp_path.iterdir())) == 3
 
 
 @pytest.mark.parametrize("sampler", ["dpm", "ddim", "ancestral"])
@@ -185,13 +202,13 @@ def test_digits(sampler, cuda, weights, tmp_path, monkeypatch):
     options += ("--guidance-from", 0.1)
     if sampler == "ancestral":
         monkeypatch.setattr(p2_inference.ancestral, "__defaults__", (3,))
-    types = cuda(p2_inference, tmp_path, *options, "--sampler", sampler)
-    assert torch.bfloat16 in types and len(list(tmp_path.iterdir())) == 10
+    seen = cuda(p2_inference, tmp_path, *options, "--sampler", sampler)
+    assert torch.bfloat16 in seen.types and len(list(tmp_path.iterdir())) == 10
 
 
 def test_labels(cuda, weights, builtin, tmp_path):
     folder = builtin / "digits" / "usps" / "data"
-    assert cuda(p3_inference, folder, tmp_path / "out.csv", "--weights", weights["dann"]) == {torch.float32}
+    assert cuda(p3_inference, folder, tmp_path / "out.csv", "--weights", weights["dann"]).types == {torch.float32}
     assert len((tmp_path / "out.csv").read_text().splitlines()) == 1 + len(list(folder.iterdir()))
 
 

@@ -47,9 +47,9 @@ def command(name: str, builtin: Path, run_dir: Path, *options: object) -> tuple[
     return script, [*map(str, arguments), "--run-dir", str(run_dir)]
 
 
-def finish(process: Training) -> str:
+def finish(process: Training, timeout: float = 120) -> str:
     """What a process that ends well said on stderr."""
-    output, errors = process.communicate(timeout=120)
+    output, errors = process.communicate(timeout)
     assert process.returncode == 0 and output == "", errors
     return errors
 
