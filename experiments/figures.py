@@ -194,7 +194,7 @@ def guidance_rows(found: dict[str, Any]) -> list[dict[str, Any]]:
         row | {"scale": row["row"]["guidance_scale"]}
         for row in found.get("p2_tradeoff", {}).get("rows", ())
         if (row["row"]["sampler"], row["row"]["spacing"], row["row"]["steps"]) == ("dpm", "karras", 8)
-        and row["row"]["guidance_from"] == 0.1
+        and (row["row"]["guidance_from"], row["row"]["guidance_to"]) == (0.1, 1.0)
     ]
     if len(rows) > 2:
         return rows

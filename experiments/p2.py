@@ -115,10 +115,8 @@ def cells(result: dict[str, Any]) -> list[str]:
     """A row of the trade-off as text, without its number."""
     row = result["row"]
     about = [f"{row['sampler']} {row['spacing']}", str(row["steps"]), f"{row['guidance_scale']:g}"]
-    about += [
-        f"{row['guidance_from']:g}-{row['guidance_to']:g}",
-        *(f"{100 * result[name]:.1f}" for name in ("course", "judge")),
-    ]
+    about += [f"{row['guidance_from']:g}-{row['guidance_to']:g}"]
+    about += [f"{100 * result[name]:.1f}" for name in ("course", "judge")]
     scores = [f"{result['fid']:.1f}", f"{result['floor']['fid']:.1f}", f"{result['kid_x1000']:.1f}"]
     scores += [f"{result[name]:.2f}" for name in ("density", "coverage", "recall")]
     return [*about, *scores, f"{result['seconds']:.0f}"]

@@ -121,7 +121,7 @@ def code() -> dict[str, Any]:
         },
         "sampling": {
             name: getattr(p2_inference.Config, name)
-            for name in ("sampler", "spacing", "steps", "guidance_scale", "guidance_from")
+            for name in ("sampler", "spacing", "steps", "guidance_scale", "guidance_from", "guidance_to")
         },
         "imagenet": {"low": min(ends), "high": max(ends)},
         "diffusion": {

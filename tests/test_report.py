@@ -115,7 +115,7 @@ def test_mistakes_in_order(tmp_path):
 
 
 def test_guidance_is_drawn_of_the_new_rows_if_there_are_enough():
-    row = {"sampler": "dpm", "spacing": "karras", "steps": 8, "guidance_from": 0.1}
+    row = {"sampler": "dpm", "spacing": "karras", "steps": 8, "guidance_from": 0.1, "guidance_to": 1.0}
     rows = [{"row": row | {"guidance_scale": scale}, "judge": 0.9} for scale in (0.0, 2.0, 4.0)]
     early = {"rows": [{"row": ["dpm", "karras", 8, 1.0, [0, 1]], "judge": 0.5}]}
     found = {"p2_tradeoff": {"rows": rows}, "archive/p2_tradeoff": early}
