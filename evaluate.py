@@ -14,6 +14,8 @@ Every command prints a short table or, with --json, one JSON object.  Inception'
 cache folder by the images' content, so to score the same images again takes seconds.
 """
 
+from common.start import run_script
+
 import argparse
 import json
 import sys
@@ -22,7 +24,7 @@ from typing import Any
 
 import torch
 
-from common.config import Parser, UserError, checked, run_script
+from common.config import Parser, UserError, checked
 from common.device import pick_device
 from common.images import labelled_grid, make_grid, save_image
 from data.faces import held_out_indices

@@ -11,6 +11,8 @@ and FLOPs are those of eight steps less four.  The peak is the best matrix produ
 table, and writes results/bench.json after each row; its other rows stay if machine and options are the same.
 """
 
+from common.start import run_script
+
 import json
 import os
 import platform
@@ -26,7 +28,7 @@ import torch
 
 from benchmarks.measure import Values, in_turn, seconds_of
 from benchmarks.plain import TIMESTEPS, WARMUP
-from common.config import UserError, option, parse_config, run_script, to_json
+from common.config import UserError, option, parse_config, to_json
 from common.device import has_fast_bf16, pick_device
 from data.reading import list_images
 from experiments.runs import ROOT, read_results, table, write_results

@@ -7,6 +7,8 @@ An operation is one that PyTorch's dispatcher sees: on a GPU about one kernel ea
 and convolutions, a multiplication and an addition counted as two.  Prints one JSON object.
 """
 
+from common.start import run_script
+
 import contextlib
 import json
 import runpy
@@ -22,7 +24,6 @@ from torch.utils import benchmark
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from common.config import run_script
 from common.device import pick_device
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -9,6 +9,8 @@ Prints one JSON object: for a training images a second, operations and FLOPs of 
 one batch with a few of the steps, the seconds of a step; for FID its value.
 """
 
+from common.start import run_script
+
 import csv
 import json
 import math
@@ -27,7 +29,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.measure import count_work, seconds_of
 from common.checkpoint import load_weights
-from common.config import option, parse_config, run_script
+from common.config import option, parse_config
 from data.augment import standardize
 from data.reading import decode_images, list_images, read_labels
 from evaluation.inception import inception_network

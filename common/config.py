@@ -1,7 +1,5 @@
 """One dataclass per script is its command line: options with help, ranges and choices; errors in one sentence."""
 
-from common.start import run_script as run_script  # until every script has it from there
-
 import argparse
 import dataclasses
 import json

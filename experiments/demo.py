@@ -7,6 +7,8 @@ The digits to label are made from scikit-learn's (prepare_data.py --builtin): th
 How good the networks are is what `python3 -m experiments.headline` measures on the homework's images.
 """
 
+from common.start import run_script
+
 import base64
 import html
 import json
@@ -16,7 +18,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.config import UserError, option, parse_config, run_script
+from common.config import UserError, option, parse_config
 from common.images import make_grid, save_image
 from data.reading import decode_images, list_images, read_labels
 from evaluation.faces import face_counts

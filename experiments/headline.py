@@ -8,6 +8,8 @@ does not run, too.  Prints the table, ours beside what others have measured.  Ab
 cores.
 """
 
+from common.start import run_script
+
 import json
 import subprocess
 import sys
@@ -20,7 +22,7 @@ from torch import nn
 
 import p1_inference
 from common.checkpoint import load_weights
-from common.config import UserError, option, parse_config, run_script
+from common.config import UserError, option, parse_config
 from common.images import labelled_grid as labelled
 from common.images import make_grid, save_image
 from data.reading import decode_images, list_images, load_folder, read_labels

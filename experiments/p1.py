@@ -14,6 +14,8 @@ Rows by options that the scripts no longer have, and long trainings, are in resu
 that measured it.
 """
 
+from common.start import run_script
+
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +27,7 @@ from torch import Tensor
 
 import p1_dcgan_train
 from common.checkpoint import load_weights
-from common.config import UserError, option, parse_config, run_script
+from common.config import UserError, option, parse_config
 from common.images import make_grid, save_image
 from data.reading import decode_image, list_images, load_folder, to_unit_range
 from evaluation.distances import distances, sample_of

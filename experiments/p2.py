@@ -12,6 +12,8 @@ at any time and started again.
 The figures are PNG and GIF files in results/ and take two minutes.
 """
 
+from common.start import run_script
+
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,7 +24,7 @@ from torch import Tensor
 
 import p2_inference
 from common.checkpoint import load_weights
-from common.config import UserError, option, parse_config, run_script
+from common.config import UserError, option, parse_config
 from common.device import autocast, pick_device
 from common.images import make_grid, save_gif, save_image, to_uint8
 from experiments import headline

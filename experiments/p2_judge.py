@@ -6,6 +6,8 @@ A weak judge errs on one real digit in twenty, and tuning to it would favour dig
 Expect 15 minutes on two CPU cores with bfloat16 units and 98 % or more on val, which trains nothing.
 """
 
+from common.start import run_script
+
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +15,7 @@ from pathlib import Path
 import torch
 from torch.nn import functional as F
 
-from common.config import option, parse_config, run_script
+from common.config import option, parse_config
 from common.images import make_grid, to_uint8
 from data.augment import affine
 from data.batches import Images

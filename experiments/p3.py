@@ -19,6 +19,8 @@ disagree about as often as they err (Jiang et al. 2022, arXiv:2106.13799), and k
 a collapsed network that always says the same.  The seed that agrees best with the others is the one released.
 """
 
+from common.start import run_script
+
 import itertools
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -31,7 +33,7 @@ from sklearn.manifold import TSNE
 from sklearn.metrics import cohen_kappa_score
 from torch import Tensor
 
-from common.config import option, parse_config, run_script
+from common.config import option, parse_config
 from common.device import generator
 from common.images import make_grid, save_image
 from data.reading import chunks, load_digits, load_unlabelled_digits, to_unit_range

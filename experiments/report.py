@@ -9,6 +9,8 @@ A result file that is missing, or that was measured with other weights than thos
 with the command that makes it.  The same result files give the same PDF to the byte.
 """
 
+from common.start import run_script
+
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +25,7 @@ import p1_wgan_train
 import p2_ddpm_train
 import p2_inference
 import p3_dann_train
-from common.config import UserError, option, parse_config, run_script
+from common.config import UserError, option, parse_config
 from common.files import atomic_write
 from experiments import figures, headline
 from experiments.p1 import IMAGENET_MEAN, IMAGENET_STD

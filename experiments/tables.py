@@ -6,12 +6,14 @@
 A table stands between the lines `<!-- NAME -->` and `<!-- /NAME -->`; the names are those of `tables`.
 """
 
+from common.start import run_script
+
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from common.config import UserError, option, parse_config, run_script
+from common.config import UserError, option, parse_config
 from common.files import atomic_write
 from experiments import headline, p1, p2, p3
 from experiments.runs import RESULTS, ROOT, read_results, table

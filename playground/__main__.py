@@ -7,13 +7,15 @@ Opens in the browser and is served to this computer alone (127.0.0.1).  Nothing 
 Ctrl-C ends it.  It needs requirements-playground.txt.
 """
 
+from common.start import run_script
+
 import os
 import sys
 import tempfile
 import webbrowser
 from dataclasses import dataclass
 
-from common.config import UserError, option, parse_config, run_script
+from common.config import UserError, option, parse_config
 from common.device import pick_device
 
 MAX_BYTES = 32 * 1024 * 1024  # of an image that is dropped

@@ -1,5 +1,7 @@
 """What the tests share: the repository on sys.path, built-in data, tiny weights, and scripts run as processes."""
 
+from common.start import run_script
+
 import fcntl
 import importlib
 import os
@@ -18,7 +20,6 @@ from torch.nn import functional as F
 
 import sampling.faces
 from common.checkpoint import export_weights
-from common.config import run_script
 from models.dann import DANN
 from models.dcgan import Critic, Discriminator, Generator, initialize_weights
 from models.ddpm import ContextUnet

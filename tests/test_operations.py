@@ -4,13 +4,13 @@ import pytest
 from smaller import fewer_images, narrow_networks
 from torch.utils._python_dispatch import TorchDispatchMode
 
-FACES = ("--data", "face/train", "--batch-size", 4)
-DIGITS = ("--source", "digits/mnistm", "--target", "digits/usps", "--batch-size", 4)
+FACES = ("--data", "face/train", "--batch-size", 3)  # of 15: no batch is made of two epochs
+DIGITS = ("--source", "digits/mnistm", "--target", "digits/usps", "--batch-size", 5)
 TRAININGS = {
-    "p1_dcgan_train.py": (FACES, 499),
-    "p1_wgan_train.py": (FACES, 607),
-    "p2_ddpm_train.py": (("--data", "digits/mnistm", "--batch-size", 4), 1702),
-    "p3_dann_train.py": (DIGITS, 727),
+    "p1_dcgan_train.py": (FACES, 320),
+    "p1_wgan_train.py": (FACES, 380),
+    "p2_ddpm_train.py": (("--data", "digits/mnistm", "--batch-size", 5), 530),
+    "p3_dann_train.py": (DIGITS, 390),
 }
 
 
@@ -30,17 +30,26 @@ class Counter(TorchDispatchMode):
 def test_operations_of_a_step(script, inside, builtin, tmp_path, monkeypatch):
     """A run of eight steps less one of four, over four; no step is logged, and both end with the same sheet."""
     monkeypatch.setattr("signal.signal", lambda number, handler: None)
+    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: {"amx_bf16": True})  # no CPU's detours (small_maps.py)
     fewer_images(monkeypatch.setattr)
     narrow_networks(monkeypatch.setattr)
     options, limit = TRAININGS[script]
     options = [builtin / option if str(option).startswith(("face/", "digits/")) else option for option in options]
     options += ["--device", "cpu", "--precision", "bf16", "--log-every", 1000, "--sample-every", 1000]
+    batch_size = int(options[options.index("--batch-size") + 1])
     counts = []
     for steps in (4, 8):
-        run = ("--images", 4 * steps, "--save-minutes", 1000, "--run-dir", tmp_path / str(steps))
+        run = (
+            "--images",
+            batch_size * steps,
+            "--save-minutes",
+            1000,
+            "--run-dir",
+            tmp_path / str(steps),
+        )
         with Counter() as counter:
             code, _, errors = inside(script, *options, *run)
         assert code == 0, errors
         counts.append(counter.count)
     operations = (counts[1] - counts[0]) / 4
-    assert 0.8 * limit < operations <= limit, "fewer by far: lower the limit"
+    assert 0.9 * limit < operations <= limit, "fewer by far: lower the limit"

@@ -1,5 +1,7 @@
 """The report and the documentation's tables are built of result files, and of nothing else."""
 
+from common.start import run_script
+
 import json
 import re
 import shutil
@@ -10,7 +12,7 @@ import pypdf
 import pytest
 import typst
 
-from common.config import UserError, run_script
+from common.config import UserError
 from experiments import figures, report, tables
 from experiments.runs import RESULTS, ROOT, read_results
 
