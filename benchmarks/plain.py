@@ -29,7 +29,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.measure import count_work, seconds_of
 from common.checkpoint import load_weights
-from common.config import option, parse_config
+from common.config import UserError, option, parse_config
 from data.augment import standardize
 from data.reading import decode_images, list_images, read_labels
 from evaluation.inception import inception_network
@@ -78,7 +78,11 @@ class Files(Dataset):
 
 
 def batches(config: Config, paths: list[Path], labels: list[int] | None = None) -> Iterator[tuple[Tensor, Tensor]]:
-    """Endless shuffled whole batches of images and labels on DEVICE."""
+    """Endless shuffled whole batches of images and labels on DEVICE.  Raises UserError if there is none."""
+    if len(paths) < config.batch_size:
+        raise UserError(
+            f"{paths[0].parent} holds {len(paths)} training images, fewer than a batch of {config.batch_size}"
+        )
     if config.in_memory:
         size = Files(paths)[0][0].shape[-1]
         images, classes = decode_images(paths, size).to(DEVICE), torch.tensor(labels or [0] * len(paths)).to(DEVICE)

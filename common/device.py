@@ -24,7 +24,6 @@ def keep_freed_memory() -> bool:
     """Let this process reuse the memory it frees instead of returning it to the system; False where it cannot be.
 
     glibc gives every array above 32 MB back when it is freed, and the system clears the next one page by page.
-    What that is worth in time and costs in memory is a row of benchmarks/bench.py.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt

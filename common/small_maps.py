@@ -1,8 +1,7 @@
 """Weight gradients of DCGAN's small maps, on CPUs: as a matrix product, which is what they are.
 
 oneDNN's bfloat16 kernel for the gradient of a convolution's weights walks along the rows of a map.  In the layers
-next to the latent rows are four or eight pixels long, and it is slow there.  What that costs is measured by
-`python3 -m benchmarks.bench --only changes`.
+next to the latent rows are four or eight pixels long, and it is slow there.
 """
 
 import torch

@@ -121,6 +121,11 @@ def test_the_plain_references_train(task, in_memory, builtin):
     assert found["images/s"] > 0 and found["operations"] > 100 and found["FLOPs"] > 1e6
 
 
+def test_a_batch_that_cannot_be_filled_is_refused(builtin):
+    with pytest.raises(UserError, match="holds 15 training images, fewer than a batch of 16"):
+        plain.train(plain.Config(data=builtin, batch_size=16))
+
+
 def test_the_plain_references_draw_and_label(builtin, tmp_path):
     plain.faces(plain.Config(out=tmp_path / "faces", batch_size=2, count=3))
     assert sorted(file.name for file in (tmp_path / "faces").iterdir()) == ["0001.png", "0002.png", "0003.png"]

@@ -10,9 +10,7 @@ import torch
 from conftest import random_images
 
 from common.config import UserError
-from data.reading import decode_images
 from evaluation import inception
-from evaluation.distances import frechet_distance
 
 CPU = torch.device("cpu")
 
@@ -48,45 +46,23 @@ def save_as_pytorch_fid(path: Path) -> None:
     torch.save(state, path)
 
 
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory) -> Path:
-    """pytorch-fid's file of weights where that package looks for it: TORCH_HOME is two folders up."""
-    file = tmp_path_factory.mktemp("torch") / "hub" / "checkpoints" / inception.PYTORCH_FID_URL.rsplit("/", 1)[1]
-    save_as_pytorch_fid(file)
-    return file
-
-
-@pytest.fixture(scope="module")
-def torchscript() -> inception.Network:
-    return inception.inception_network("auto", CPU)[0]
-
-
-def our_fid(network: inception.Network, first: list[Path], second: list[Path]) -> float:
-    features = [inception.inception_features(decode_images(paths, 64), network, CPU) for paths in (first, second)]
-    return frechet_distance(*features)
-
-
-@needs_inception
-@needs_pytorch_fid
-def test_fid_equals_pytorch_fid(run_with_torchvision, tmp_path, weights, torchscript):
-    """`python -m pytorch_fid` on the same weights."""
-    first, second = random_images(tmp_path / "a", 6, seed=1), random_images(tmp_path / "b", 4, seed=2)
-    options = ["--device", "cpu", "--num-workers", 0]
-    theirs = run_with_torchvision("pytorch_fid", *options, tmp_path / "a", tmp_path / "b", home=weights.parents[2])
-    assert theirs.returncode == 0, theirs.stderr
-    assert our_fid(torchscript, first, second) == pytest.approx(float(theirs.stdout.rsplit("FID:", 1)[1]), abs=1e-3)
-
-
 @needs_inception
 @needs_pytorch_fid
 @needs_dlib
-def test_weights_of_pytorch_fid(run_with_torchvision, tmp_path, weights, torchscript):
-    """--inception with pytorch-fid's own file gives what the TorchScript gives."""
-    first, second = random_images(tmp_path / "a", 3, seed=1), random_images(tmp_path / "b", 3, seed=2)
-    arguments = ["faces", tmp_path / "a", "--reference", tmp_path / "b", "--inception", weights, "--json"]
-    result = run_with_torchvision("evaluate", *arguments, home=tmp_path)
-    assert result.returncode == 0, result.stderr
-    assert json.loads(result.stdout)["fid"] == pytest.approx(our_fid(torchscript, first, second), abs=1e-3)
+def test_fid_equals_pytorch_fid(run_with_torchvision, call, tmp_path):
+    """`python -m pytorch_fid`, and --inception with its file, give what the TorchScript of the same weights gives."""
+    random_images(tmp_path / "a", 6, seed=1), random_images(tmp_path / "b", 4, seed=2)
+    file = tmp_path / "hub" / "checkpoints" / inception.PYTORCH_FID_URL.rsplit("/", 1)[1]  # where that package looks
+    save_as_pytorch_fid(file)
+    arguments = ["faces", tmp_path / "a", "--reference", tmp_path / "b", "--json"]
+    ours = call("evaluate.py", *arguments)
+    options = ["--device", "cpu", "--num-workers", 0]
+    theirs = run_with_torchvision("pytorch_fid", *options, tmp_path / "a", tmp_path / "b", home=tmp_path)
+    with_theirs = run_with_torchvision("evaluate", *arguments, "--inception", file, home=tmp_path)
+    assert theirs.returncode == with_theirs.returncode == ours.returncode == 0, (theirs, with_theirs, ours)
+    fid = json.loads(ours.stdout)["fid"]
+    assert fid == pytest.approx(float(theirs.stdout.rsplit("FID:", 1)[1]), abs=1e-3)
+    assert fid == pytest.approx(json.loads(with_theirs.stdout)["fid"], abs=1e-3)
 
 
 def test_features_see_what_pytorch_fid_shows_them():
@@ -110,24 +86,15 @@ def test_features_see_what_pytorch_fid_shows_them():
 def test_features_are_cached_by_content(tmp_path, monkeypatch):
     """Computed once for the same images and weights, again for other ones; not at all kept without `keep`."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    shown, digest = [], "one"
-
-    def network(batch: torch.Tensor) -> torch.Tensor:
-        shown.append(len(batch))
-        return batch.mean((2, 3)).repeat(1, 683)[:, : inception.FEATURES]
-
-    monkeypatch.setattr(inception, "inception_file", lambda weights: (None, digest))
-    monkeypatch.setattr(inception, "inception_network", lambda weights, device: (network, digest))
-    images = torch.randint(256, (3, 3, 8, 8), dtype=torch.uint8)
-    inception.features(images, "auto", CPU, keep=False)
-    first = inception.features(images, "auto", CPU)
-    np.testing.assert_array_equal(inception.features(images.clone(), "auto", CPU), first)
-    assert shown == [3, 3] and first.dtype == np.float64 and len(list(tmp_path.rglob("*.npy"))) == 1
-    digest = "two"
-    inception.features(images, "auto", CPU)
-    images[1, 0, 0, 0] ^= 1
-    inception.features(images, "auto", CPU)
-    assert shown == [3, 3, 3, 3]
+    images, digests, computed = torch.zeros(3, 3, 8, 8, dtype=torch.uint8), iter("1112"), []
+    monkeypatch.setattr(inception, "inception_file", lambda weights: (None, next(digests, "1")))
+    monkeypatch.setattr(inception, "inception_network", lambda *_: (None, ""))
+    monkeypatch.setattr(inception, "inception_features", lambda *_: computed.append(1) or np.ones((3, 2), np.float32))
+    counts = []
+    for keep, some in ((False, images), (True, images), (True, images.clone()), (True, images), (True, images + 1)):
+        assert inception.features(some, "auto", CPU, keep).dtype == np.float64
+        counts.append(len(computed))
+    assert counts == [1, 2, 2, 3, 4] and len(list(tmp_path.rglob("*.npy"))) == 3
 
 
 def test_weights_that_are_not_inception(tmp_path, monkeypatch):

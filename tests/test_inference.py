@@ -7,7 +7,7 @@ Fourteen ways in which such solutions lost their marks, and the tests that would
 3. odd csv files (header, order, line ends, missing images): test_data.py
 4. misleading or neutral folder names: `test_the_domain`
 5. stale and foreign files in the output folder: `test_output_folder`, `test_an_interrupted_run_is_completed`
-6. checkpoints of a second GPU, pickles that run code: `test_broken_weights`, test_metrics.py, test_training.py
+6. checkpoints of a second GPU, pickles that run code: `test_broken_weights`, test_judges.py, test_training.py
 7. broken downloads: test_download.py; downloads at inference: `test_missing_weights_are_not_fetched`
 8. images that vary between runs, numbers of images or threads: `..._as_the_grader_asks`, `..._never_vary`,
    `test_every_batch_has_one_size`
@@ -16,7 +16,7 @@ Fourteen ways in which such solutions lost their marks, and the tests that would
 11. too much at once, duplicates: `test_memory_is_that_of_one_batch`, `..._as_the_grader_asks`
 12. images of other kinds, broken ones, none at all: `test_images_of_every_kind`, `test_a_broken_image_is_named`
 13. `python` for python3, wrappers that change folder, missing packages: every call here, by conftest.py's `call`
-14. face rates over the images that dlib happened to accept: `face_counts` in test_metrics.py
+14. face rates over the images that dlib happened to accept: `face_counts` in test_faces_score.py
 """
 
 import contextlib
