@@ -27,7 +27,6 @@ import torch
 from common.config import Parser, UserError, checked
 from common.device import pick_device
 from common.images import labelled_grid, make_grid, save_image
-from common.start import run_script
 from data.faces import held_out_indices
 from data.reading import NUM_CLASSES, decode_image, decode_images, list_images, read_labels
 from evaluation.distances import distances, sample_of

@@ -74,7 +74,7 @@ class Config:
     run_dir: Path = option(Path("runs/dann"), "folder of this run", free=True)
     recipe: str = option("svhn", "defaults of the options below", choices=("svhn", "usps", "original"))
     method: str = option("dann", "what to train on", choices=("source", "dann", "target"))
-    images: int = option(600_000, "length of the training in labelled images seen", low=1)
+    images: int = option(2_400_000, "length of the training in labelled images seen", low=1)
     batch_size: int = option(128, "images of each domain per step", low=2)
     learning_rate: float = option(1e-3, "Adam's learning rate", low=0, high=1)
     weight_decay: float = option(1e-4, "decoupled weight decay", low=0, high=1)
