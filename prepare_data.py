@@ -25,6 +25,8 @@ The built-in data are for smoke runs and tests only: scikit-learn's digits resty
 
 from common.start import run_script
 
+import contextlib
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,7 +96,11 @@ def make(config: Config, names: list[str]) -> None:
         else:
             originals = public(name, sources, config.photographs, config.seed)
         if not place.exists():
-            with locked(config.folder):
+            # The tree, and the disk that a link in it may lead to, which another tree may share.
+            folders = {os.path.realpath(folder) for folder in (config.folder, place.parent)}
+            with contextlib.ExitStack() as stack:
+                for folder in sorted(folders):
+                    stack.enter_context(locked(Path(folder)))
                 if not place.exists():  # still
                     write_set(config.folder, name, originals, config.seed)
                     print(f"{place}: made of {originals.source}", flush=True)

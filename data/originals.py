@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from common.config import UserError
-from common.files import locked, read_text
+from common.files import locked, read_text, sha256
 from data.reading import (
     IMAGE_SUFFIXES,
     NUM_CLASSES,
@@ -112,10 +112,16 @@ def checksum_of(digests: Iterable[bytes], labels: np.ndarray | None = None) -> s
 
 
 def find(folder: Path, name: str) -> Path | None:
-    """The file `name` in `folder` or the nearest of its sub-folders, but for those of MNIST's namesakes."""
+    """The file `name` in `folder` or the nearest of its sub-folders, but for those of MNIST's namesakes.
+
+    Raises UserError if several files of other content are as near.
+    """
     files = list_files(folder, below=True) if folder.is_dir() else []
     there = [path for path in files if path.name == name and NAMESAKES.isdisjoint(path.relative_to(folder).parts)]
-    return min(there, key=lambda path: (len(path.parts), path), default=None)
+    nearest = [path for path in there if len(path.parts) == min(len(path.parts) for path in there)]
+    if len(nearest) > 1 and len({sha256(path) for path in nearest}) > 1:
+        raise UserError(f"{name} is there with several contents, remove all but one: {', '.join(map(str, nearest))}")
+    return nearest[0] if nearest else None
 
 
 def fetch(path: Path, addresses: list[str], md5: str | None) -> None:

@@ -5,8 +5,10 @@ import csv
 import hashlib
 import io
 import os
+import re
 import sys
 import unicodedata
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
@@ -37,6 +39,8 @@ TURNS = {  # by EXIF's orientation
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+
+warnings.filterwarnings("ignore", module="PIL")  # of notes in an image that nobody asked for
 
 
 # Folders
@@ -197,7 +201,7 @@ def _as_shown(image: Image.Image, path: Path) -> Image.Image:
     whose brightest value is below 1/16 of that is refused, as its numbers are probably of 10 or 12 bits, unless it
     would be black in any case.  The range of floats and of 32-bit integers is unknown: they are refused.
     """
-    kind, deep = image.format, ";16" in str(image.tile)
+    kind, deep = image.format, image.mode == "I;16" or re.search("(LA|RGB.?|CMYK);16", str(image.tile))
     image.load()
     with contextlib.suppress(Exception):  # notes that cannot be read hold no orientation
         turn = TURNS.get(image.getexif().get(0x0112))
