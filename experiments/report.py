@@ -70,6 +70,7 @@ def read_all(folder: Path) -> dict[str, Any]:
     for name, command in MADE_BY.items():
         if name not in found:
             raise UserError(f"{folder / name}.json is missing, run: python3 -m {command}")
+    for name, command in MADE_BY.items():
         if other := stale(found[name]):
             raise UserError(f"{name}.json is of other weights than {other[0]}.safetensors, run: python3 -m {command}")
     return found
