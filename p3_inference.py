@@ -25,10 +25,11 @@ from torch import Tensor
 from common.config import in_one_line, option, parse_config
 from common.device import pick_device
 from common.files import atomic_write, refuse_others
-from data.reading import decode_images, list_images, warn_of_others
+from data.reading import decode_image, decode_images, list_images, warn, warn_of_others
 from sampling.labels import TARGETS, load_dann, predict
 
 HERE = Path(__file__).resolve().parent
+DIGIT_SIZE, FAR = 28, 4  # pixels; a side as many times longer or shorter is far from it
 
 
 @dataclass(frozen=True)
@@ -52,13 +53,23 @@ def target_domain(folder: Path, digits: Tensor) -> str:
     return target
 
 
+def warn_of_sizes(paths: list[Path]) -> None:
+    """Say on stderr if the first images are far from digits' size: scaled to 28x28, not much is left of them."""
+    sizes = [decode_image(path).shape[1::-1] for path in paths[:10]]
+    odd = [size for size in sizes if max(size) > FAR * DIGIT_SIZE or FAR * min(size) < DIGIT_SIZE]
+    if odd:
+        width, height = odd[0]
+        warn(f"{len(odd)} of the first {len(sizes)} images are far from a digit's 28x28, one has {width}x{height}")
+
+
 def main() -> None:
     config = parse_config(Config, __doc__)
     refuse_others(config.out_csv)
     device = pick_device(config.device, repeatable=True)
     paths = list_images(config.image_dir)
     warn_of_others(config.image_dir, paths, "without a row in the table")
-    digits = decode_images(paths, 28, resize=True)
+    warn_of_sizes(paths)
+    digits = decode_images(paths, DIGIT_SIZE, resize=True)
     target = config.target if config.target != "auto" else target_domain(config.image_dir, digits)
 
     weights = Path(config.weights) if config.weights else HERE / "checkpoints" / f"p3_dann_{target}.safetensors"

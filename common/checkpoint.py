@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from common.config import UserError
 from common.files import atomic_write, require_file
 
+CHECKPOINTS = Path(__file__).resolve().parent.parent / "checkpoints"
+
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """Write a training state whole or not at all.
@@ -76,7 +78,7 @@ def load_weights(model: nn.Module, path: Path) -> dict[str, str]:
     Raises UserError, naming the file, if it is missing, broken, or of another network.
     """
     if not path.exists():
-        raise UserError(f"{path} is missing, run: bash hw2_download.sh")
+        raise UserError(f"{path} is missing{_remedy(path)}")
     require_file(path)
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
@@ -85,11 +87,22 @@ def load_weights(model: nn.Module, path: Path) -> dict[str, str]:
     except KeyError:
         raise UserError(f"{path} was not written by this repository: it does not say what it is about") from None
     except (SafetensorError, OSError, ValueError) as error:
-        raise UserError(f"{path} is not a whole safetensors file ({error}), run: bash hw2_download.sh") from None
+        beside = path.with_name("weights.safetensors")
+        if zipfile.is_zipfile(path) and beside.exists():
+            raise UserError(f"{path} is the state of a training, give the weights beside it: {beside}") from None
+        raise UserError(f"{path} is not a whole safetensors file ({error}){_remedy(path)}") from None
     if metadata.get("digest") != _digest(tensors):
-        raise UserError(f"{path} is damaged: its weights are not those that were written, run: bash hw2_download.sh")
+        raise UserError(f"{path} is damaged: its weights are not those that were written{_remedy(path)}")
     _fill(model, tensors, path)
     return metadata
+
+
+def _remedy(path: Path) -> str:
+    """What to do about a file of ours that is missing or damaged, as the end of a sentence."""
+    if path.parent.resolve() != CHECKPOINTS.resolve():
+        return ""
+    clone = (CHECKPOINTS.parent / ".git").exists()
+    return f", run: {'git checkout -- checkpoints, or else ' if clone else ''}bash hw2_download.sh"
 
 
 def load_state_dict_file(model: nn.Module, path: Path, key: str = "state_dict") -> None:

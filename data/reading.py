@@ -30,6 +30,7 @@ BLANK = 4  # grey levels between the darkest and the brightest value of an image
 NUM_CLASSES = 10
 DECODED_AT_ONCE = 64  # by a thread
 CACHE_BYTES = 4 << 30  # of decoded images and features; beyond it what was not read for longest goes
+OTHER_DATA = "give another folder by --data, --source or --target, or make one: python3 prepare_data.py hw2_data"
 TURNS = {  # by EXIF's orientation
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -94,8 +95,20 @@ def list_images(folder: Path) -> list[Path]:
     """
     paths = [path for path in list_files(folder) if is_image(path)]
     if not paths:
-        raise UserError(f"{folder} holds no image ({', '.join(sorted(IMAGE_SUFFIXES))})")
+        below = _below(folder, lambda place: any(path.suffix.lower() in IMAGE_SUFFIXES for path in place.iterdir()))
+        meant = f"; did you mean {below}?" if below else f" ({', '.join(sorted(IMAGE_SUFFIXES))})"
+        raise UserError(f"{folder} holds no image{meant}")
     return paths
+
+
+def _below(folder: Path, wanted: Callable[[Path], bool]) -> Path | None:
+    """The first folder, one or two levels below `folder`, that is `wanted`."""
+    with contextlib.suppress(OSError):
+        for pattern in ("*", "*/*"):
+            for place in sorted(folder.glob(pattern)):
+                if place.is_dir() and wanted(place):
+                    return place
+    return None
 
 
 def warn(text: str) -> None:
@@ -318,6 +331,8 @@ def _cached_images(paths: list[Path], size: int, of: Path) -> Tensor:
 
 def load_folder(folder: Path, size: int) -> Tensor:
     """All images of a folder as uint8 (n, 3, size, size), decoded once and cached; stderr names what is no image."""
+    if not os.path.exists(folder):
+        raise UserError(f"{folder} is missing: {OTHER_DATA}")
     paths = list_images(folder)
     warn_of_others(folder, paths, "not among the images")
     return _cached_images(paths, size, folder)
@@ -372,6 +387,10 @@ def checked_labels(file: Path, rows: Iterable[tuple[int, str, str]]) -> dict[str
 def load_digits(domain: Path, split: str) -> tuple[Tensor, Tensor]:
     """A split of a digits folder with `data/` and `{split}.csv`: uint8 (n, 3, 28, 28) and int64 labels (n,)."""
     file = domain / f"{split}.csv"
+    if not os.path.exists(file):
+        above = domain.parent if (domain.parent / file.name).exists() else None
+        meant = above or _below(domain, lambda place: (place / file.name).exists())
+        raise UserError(f"{file} is missing" + (f"; did you mean {meant}?" if meant else f": {OTHER_DATA}"))
     labels = read_labels(file)
     try:
         images = _cached_images(find_files(domain / "data", labels), 28, file)

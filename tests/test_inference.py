@@ -461,7 +461,7 @@ def broken_weights(weights: dict[str, Path], folder: Path) -> list[tuple[Path, s
     torch.save({"weight": torch.zeros(1)}, folder / "pickle")
     save_file({"weight": torch.zeros(1)}, folder / "foreign")
     reasons = [(folder / name, "is not a whole safetensors file") for name in (*files, "pickle")]
-    reasons[0] = (folder / "missing", "missing is missing, run: bash hw2_download.sh")
+    reasons[0] = (folder / "missing", "missing is missing")
     (folder / "damaged").write_bytes(damaged)
     reasons.append((folder / "damaged", "damaged is damaged: its weights are not those that were written"))
     reasons.append((folder / "foreign", "was not written by this repository"))
