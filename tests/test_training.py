@@ -18,6 +18,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from trainings import IMAGES, JUDGES, METRICS, STEPS, TRAININGS, assert_same, checkpoint, finish, metrics, refusal
 
+import training.run
 from data.batches import Images
 from data.reading import load_digits
 from sampling.labels import load_dann, mean_probabilities
@@ -65,13 +66,20 @@ def test_run_folder(name, whole):
             assert torch.equal(averaged[key].half(), weight)
 
 
-def test_notes_before_and_after(whole):
-    """log.txt says what a run will do, in numbers, how to stop it, and what it has written."""
-    run = whole("wgan")
-    start, plan, end = (run / "log.txt").read_text().splitlines()
-    assert "starting at step 0: " in start and "p1_wgan_train.py --data " in start
-    assert re.search(f" {STEPS} steps of 4 images to go on cpu, in .*; Ctrl-C saves and stops$", plan)
-    assert "finished: " in end and "weights.safetensors, " in end and "critic.safetensors; samples in " in end
+def estimate_at_once() -> None:
+    training.run.ESTIMATE_AFTER = 0
+
+
+def test_notes(start, scratch):
+    """log.txt says what a run will do, how to stop it, how long it takes, what it has written, and what to do next."""
+    finish(start("source", scratch, prelude=estimate_at_once))
+    begin, plan, estimate, end, use = (scratch / "log.txt").read_text().splitlines()
+    assert "starting at step 0: " in begin and "p3_dann_train.py --batch-size 8 " in begin
+    assert f" {STEPS} steps of 8 images to go on cpu, in {scratch}; Ctrl-C saves and stops" in plan
+    assert re.search(r" [\d,]+ images/s: about 0 h 0\d min to go$", estimate)
+    weights = scratch / "weights.safetensors"
+    assert end.endswith(f" finished: weights in {weights}, samples in {scratch / 'samples'}")
+    assert re.search(rf" next: python3 p3_inference.py .*--weights {weights}$", use)
 
 
 def test_the_critic_learns_twice_a_step(whole):
