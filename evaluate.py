@@ -155,7 +155,7 @@ def _digits(options: argparse.Namespace) -> dict[str, Any]:
         if path.name[0] not in "0123456789":
             raise UserError(f"{path} does not begin with its label, a digit")
     labels = torch.tensor([int(path.name[0]) for path in paths])
-    digits = decode_images(paths, 28)
+    digits = decode_images(paths, 28, as_stored=True)
     device = pick_device(options.device)
     named = {name: None if name == "judge" else Path(name) for name in options.classifier or ["judge"]}
     classifiers = {name: load_judge(path, device) for name, path in named.items()}

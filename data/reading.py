@@ -180,8 +180,8 @@ def decode_image(
 
     `content` are the bytes of an image that lies in an archive, and `path` is then only its name.
 
-    The image is what a viewer shows, see `_as_shown`; `as_stored`, it is Pillow's convert("RGB") of what the file
-    holds, as the grader's tools decode.  An image of another size is scaled bilinearly with `resize` and is otherwise
+    The image is what a viewer shows, see `_as_shown`; `as_stored`, it is what the file holds without transparency and
+    orientation, as the grader's tools decode.  An image of another size is scaled bilinearly with `resize` and is otherwise
     an error.  Raises UserError, naming the file, for what cannot be decoded or has more than MAX_PIXELS pixels.
     """
     if content is None:
@@ -192,7 +192,7 @@ def decode_image(
         with handle, Image.open(handle, formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise UserError(f"{path} is too large: {image.width}x{image.height} pixels")
-            image = image.convert("RGB") if as_stored else _as_shown(image, path)
+            image = _high_byte(image).convert("RGB") if as_stored else _as_shown(image, path)
     except UserError:
         raise
     except Exception as error:  # Pillow's decoders raise many kinds for broken files
@@ -204,6 +204,13 @@ def decode_image(
             raise UserError(f"{path} is {image.width}x{image.height}, expected {size}x{size}")
         image = image.resize((size, size), Image.Resampling.BILINEAR)
     return np.asarray(image)
+
+
+def _high_byte(image: Image.Image) -> Image.Image:
+    """The upper 8 of 16 bits of a grey image, which Pillow's convert would clip instead; other modes as they are."""
+    if not image.mode.startswith("I"):
+        return image
+    return Image.fromarray((np.asarray(image).astype(np.int64).clip(0, 65535) >> 8).astype(np.uint8))
 
 
 def _as_shown(image: Image.Image, path: Path) -> Image.Image:
@@ -222,11 +229,11 @@ def _as_shown(image: Image.Image, path: Path) -> Image.Image:
     if image.mode == "F" or (image.mode == "I" and kind not in ("PNG", "PPM")):
         numbers = "floats" if image.mode == "F" else "32-bit integers"
         raise UserError(f"{path} holds {numbers}, whose range is not known: save it with 8 or 16 bits")
-    if image.mode.startswith("I"):
-        wide, key = np.asarray(image).astype(np.int64), image.info.get("transparency")
-        image = Image.fromarray((wide.clip(0, 65535) >> 8).astype(np.uint8))
-        if key is not None:
-            image.putalpha(Image.fromarray((wide != key).astype(np.uint8) * 255))
+    if image.mode.startswith("I") and (key := image.info.get("transparency")) is not None:
+        visible = Image.fromarray((np.asarray(image) != key).astype(np.uint8) * 255)
+        image = _high_byte(image)
+        image.putalpha(visible)
+    image = _high_byte(image)
     alpha = None
     if image.has_transparency_data:
         image = image.convert("LA" if image.mode == "La" else "RGBA").convert("RGBA")

@@ -118,11 +118,11 @@ def distances(
     `keep` the features of the generated images, too, in the user's cache folder: they will be scored again.
     """
     size, device = images.shape[-1], device or torch.device("cpu")
-    wanted = features(decode_images(reference, size), inception, device)
+    wanted = features(decode_images(reference, size, as_stored=True), inception, device)
     scores: dict[str, Any] = {"reference_images": len(reference)}
     scores |= fid_and_kid(features(images, inception, device, keep), wanted)
     scores["floor"] = None
     if real:
-        floor = features(decode_images(real, size), inception, device)
+        floor = features(decode_images(real, size, as_stored=True), inception, device)
         scores["floor"] = {"images": len(real), **fid_and_kid(floor, wanted)}
     return scores | {"inception_sha256": inception_file(inception)[1]}

