@@ -1,6 +1,5 @@
 # make demo    run everything a grader runs and look at it: demo/index.html
 # make test    run the tests
-# make playground   the networks live, in the browser
 # make bench   measure every path beside a plain reference of it (ARGS="--only fid" for less)
 # make torture kill trainings at random moments (KILLS=20, SEED=0) and see that nothing is lost
 # make playground open a page to play with in the browser
@@ -32,10 +31,6 @@ env: .venv/installed
 
 demo: env
 	python3 -m experiments.demo
-
-playground: env
-	python3 -m pip install --quiet -r requirements-playground.txt -c constraints.txt
-	python3 -m playground
 
 bench: env
 	echo "== measuring; leave the machine alone meanwhile"
