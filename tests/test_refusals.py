@@ -188,7 +188,8 @@ def test_resume_takes_the_options_of_the_run(inside, whole, tmp_path):
     """But for those given anew; a run that has none begins with the defaults."""
     run = whole("dann")
     values = json.loads(inside("p3_dann_train.py", "--dry-run", "--run-dir", run, "--resume", "--log-every", 9)[1])
-    assert values == json.loads((run / "config.json").read_text()) | {"log_every": 9, "resume": True}
+    given = {"log_every": 9, "resume": True, "run_dir": str(run)}
+    assert values == json.loads((run / "config.json").read_text()) | given
     assert json.loads(inside("p3_dann_train.py", "--dry-run", "--run-dir", run)[1])["recipe"] == "svhn"
     new = ("--dry-run", "--run-dir", tmp_path / "new", "--resume")
     assert json.loads(inside("p3_dann_train.py", *new)[1])["recipe"] == "svhn"
