@@ -222,8 +222,10 @@ def test_wrong_options(script, refused_inside, tmp_path):
 
 def test_wrong_data(refused, refused_inside, builtin, tmp_path):
     run = ("--run-dir", tmp_path / "run")
-    assert "none is missing" in refused("p1_dcgan_train.py", "--data", tmp_path / "none", *run)
-    assert "none/train.csv is missing" in refused_inside("p2_ddpm_train.py", "--data", tmp_path / "none", *run)
+    assert "none is missing: give another folder" in refused("p1_dcgan_train.py", "--data", tmp_path / "none", *run)
+    assert "none/train.csv is missing: give another folder" in refused_inside(
+        "p2_ddpm_train.py", "--data", tmp_path / "none", *run
+    )
     assert "digits holds no image" in refused_inside("p1_wgan_train.py", "--data", builtin / "digits", *run)
     digits = builtin / "digits" / "usps" / "data"
     assert "00000.png is 28x28, expected 64x64" in refused_inside("p1_wgan_train.py", "--data", digits, *run)
