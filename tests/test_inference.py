@@ -82,7 +82,7 @@ def another_place(tmp_path) -> Path:
     links.mkdir()
     for path in ROOT.glob("p?_inference.py"):
         shutil.copy(path, place)
-    for name in ("common", "models"):
+    for name in ("common", "data", "models", "sampling"):
         shutil.copytree(ROOT / name, place / name, ignore=shutil.ignore_patterns("__pycache__"))
     for wrapper in ("hw2_1.sh", "hw2_2.sh", "hw2_3.sh"):
         shutil.copy(ROOT / wrapper, place)
