@@ -128,7 +128,7 @@ def test_labels_command(tmp_path, inside, refused):
     assert surplus["images"] == surplus["not_scored"] == 2
     predicted.write_text("name,label\na.png,0\n")
     assert "predicted.csv lacks the header" in refused("labels", predicted, truth)
-    assert "none.csv cannot be read" in refused("labels", predicted.with_name("none.csv"), truth)
+    assert "none.csv is missing" in refused("labels", predicted.with_name("none.csv"), truth)
 
 
 def test_sheet_command(tmp_path, inside, refused):
