@@ -39,6 +39,7 @@ main { width: 100%; max-width: 1080px; margin: auto !important }
 .html-container { padding: 0 !important }
 .images { display: grid; gap: 4px; grid-template-columns: repeat(var(--columns), minmax(0, 128px)) }
 .images div { font-size: 10px; text-align: center; white-space: nowrap }
+.images a { display: block; padding: 0 !important; line-height: 0 }
 .images img { display: block; width: 100%; margin: 0 !important; border-radius: 3px }
 .pixels img { image-rendering: pixelated }
 .images:has(> :only-child) { grid-template-columns: minmax(0, calc(var(--columns) * 132px)) }
