@@ -181,8 +181,9 @@ def decode_image(
     `content` are the bytes of an image that lies in an archive, and `path` is then only its name.
 
     The image is what a viewer shows, see `_as_shown`; `as_stored`, it is what the file holds without transparency and
-    orientation, as the grader's tools decode.  An image of another size is scaled bilinearly with `resize` and is otherwise
-    an error.  Raises UserError, naming the file, for what cannot be decoded or has more than MAX_PIXELS pixels.
+    orientation, as the grader's tools decode.  An image of another size is scaled bilinearly with `resize` and is
+    otherwise an error.  Raises UserError, naming the file, for what cannot be decoded or has more than MAX_PIXELS
+    pixels.
     """
     if content is None:
         require_file(path)

@@ -63,6 +63,9 @@ ROWS = [
     Row(2.0, steps=6),
     Row(2.0, spacing="quadratic"),
     Row(2.0, sampler="ddim", spacing="quadratic"),
+    Row(1.5, guidance_to=0.8),
+    Row(1.5, steps=10, guidance_from=0.25, guidance_to=0.8),
+    Row(2.0, steps=10, guidance_from=0.25, guidance_to=0.8),
 ]
 
 
