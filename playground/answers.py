@@ -1,6 +1,7 @@
 """What the page shows, as tensors: the wrappers' own functions on the released weights, a few images at once."""
 
 import queue
+import re
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -119,12 +120,13 @@ def denoising(
 def dropped_image(file: Path) -> Tensor:
     """A file as a digit uint8 (3, 28, 28), as hw2_3.sh reads it.
 
-    Raises UserError, without the folder, for what is no image or has more than MAX_PIXELS.
+    Raises UserError, without the folder and what the decoder says, for what is no image or has more than MAX_PIXELS.
     """
     try:
         image = decode_image(file, 28, resize=True)
     except UserError as error:
-        raise UserError(str(error).replace(f"{file.parent}/", "")) from None
+        said = str(error).replace(f"{file.parent}/", "")
+        raise UserError(re.sub(r"cannot be decoded \(.*", "cannot be decoded", said)) from None
     return torch.from_numpy(image.copy()).permute(2, 0, 1)
 
 

@@ -99,7 +99,7 @@ def test_a_drop_that_is_no_image_is_one_sentence_without_its_folder(tmp_path):
     (tmp_path / "note.png").write_text("a note")
     with pytest.raises(answers.UserError) as caught:
         answers.dropped_image(tmp_path / "note.png")
-    assert str(caught.value) == "note.png cannot be decoded (cannot identify image file 'note.png')"
+    assert str(caught.value) == "note.png cannot be decoded"
 
 
 def test_without_gradio_it_says_what_to_install(tmp_path, environment):
@@ -311,7 +311,7 @@ def test_bad_uploads_are_one_sentence(page, tmp_path):
     bomb.write_bytes(encode_png(torch.zeros(3, 1, 1, dtype=torch.uint8).expand(3, side, side)))
     for file, said in (
         (bomb, f"bomb.png is too large: {side}x{side} pixels."),
-        (tmp_path / "note.png", "note.png cannot be decoded (cannot identify image file 'note.png')."),
+        (tmp_path / "note.png", "note.png cannot be decoded."),
         (tmp_path / "large.png", 'File(s) exceed the maximum allowed size of 32.0 Mb: "large.png"'),
     ):
         tab.locator("input[type=file]").set_input_files(file)
