@@ -27,7 +27,7 @@ class Stream:
         values = values if self.rows == ALL else values[self.rows]
         if self.device.type == "cpu":
             return values
-        pinned = values.pin_memory() if self.device.type == "cuda" and torch.cuda.is_available() else values
+        pinned = values.pin_memory() if torch.cuda.is_available() else values
         return pinned.to(self.device, non_blocking=True)
 
     def randn(self, *shape: int) -> Tensor:
