@@ -54,8 +54,15 @@ def test_color_jitter():
     torch.testing.assert_close(changed, expected)
 
 
+@pytest.fixture
+def in_float64():
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
 @pytest.mark.parametrize("policy", POLICIES)
-def test_diff_augment_is_linear_and_differentiable(policy):
+def test_diff_augment_is_linear_and_differentiable(policy, in_float64):
     """The steps of the policy in turn; affine in the images, and its gradient is that of an affine map."""
     batch, direction = images(8, size=16).double(), images(8, size=16, seed=2).double()
 
