@@ -46,6 +46,14 @@ def long_table(runs: dict[str, Any]) -> str:
     return table(header, rows)
 
 
+def held_out_table(curve: dict[str, Any], long: dict[str, Any]) -> str:
+    """A and B when each last held training faces out: what chooses between them."""
+    images, fid = curve["dcgan"]["fid"][-1]
+    last = long["runs"]["nb_t_2"]
+    rows = [["A, DCGAN", f"{images:,}", f"{fid:.1f}"], ["B, WGAN", f"{last['images'][1]:,}", f"{last['fid']:.1f}"]]
+    return table(["method", "images seen", "FID against 1,000 held-out training faces"], rows)
+
+
 def early_table(content: dict[str, Any]) -> str:
     """Samplers of problem 2 by the network of 0.8 million images."""
     rows = []
@@ -79,6 +87,7 @@ def tables(folder: Path) -> dict[str, str]:
     for part in ("dcgan", "wgan"):
         made[f"p1_{part}"] = short_table(read(f"p1_{part}"), read(f"archive/p1_{part}"))
     made["p1_long"] = long_table(read("archive/p1_wgan_long")["runs"])
+    made["p1_held_out"] = held_out_table(read("archive/p1_curve"), read("archive/p1_wgan_long"))
     made["p2_tradeoff"] = p2.show(read("p2_tradeoff"))
     made["p2_early"] = early_table(read("archive/p2_tradeoff"))
     for part in ("bounds", "collapse", "ladder", "rounds"):
