@@ -66,6 +66,7 @@ ROWS = [
     Row(1.5, guidance_to=0.8),
     Row(1.5, steps=10, guidance_from=0.25, guidance_to=0.8),
     Row(2.0, steps=10, guidance_from=0.25, guidance_to=0.8),
+    Row(2.0, steps=9, guidance_from=0.25),
 ]
 
 
