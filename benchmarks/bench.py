@@ -16,9 +16,11 @@ from common.start import run_script
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +28,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.measure import Values, in_turn, seconds_of
+from benchmarks.measure import Values, in_turn
 from benchmarks.plain import TIMESTEPS, WARMUP
 from common.config import UserError, option, parse_config, to_json
 from common.device import has_fast_bf16, pick_device
@@ -76,20 +78,16 @@ class Bench:
 
     def run(self, *command: object, cache: str = "cache") -> Values:
         """Seconds of a process, and the JSON object it prints.  Raises UserError, with its last line, if it fails."""
-        words = [str(word) for word in command]
-        variables = {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-        variables |= {"XDG_CACHE_HOME": str(self.scratch / cache), "TORCH_HOME": str(Path(torch.hub.get_dir()).parent)}
-        done: list[subprocess.CompletedProcess[str]] = []
-
-        def process() -> None:
-            env = os.environ | variables
-            done.append(subprocess.run(words, check=False, capture_output=True, text=True, cwd=ROOT, env=env))
-
-        seconds = seconds_of(process, torch.device("cpu"))
-        if done[0].returncode:
-            last = (done[0].stderr.strip().splitlines() or ["it printed nothing"])[-1]
-            raise UserError(f"{' '.join(words)} failed with exit code {done[0].returncode}: {last}")
-        last = done[0].stdout.strip().rpartition("\n")[2]
+        words, env = [str(word) for word in command], dict(os.environ)
+        env["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{env['PATH']}"
+        env |= {"XDG_CACHE_HOME": str(self.scratch / cache), "TORCH_HOME": str(Path(torch.hub.get_dir()).parent)}
+        start = time.perf_counter()
+        done = subprocess.run(words, check=False, capture_output=True, text=True, cwd=ROOT, env=env)
+        seconds = time.perf_counter() - start
+        if done.returncode:
+            last = (done.stderr.strip().splitlines() or ["it printed nothing"])[-1]
+            raise UserError(f"{' '.join(words)} failed with exit code {done.returncode}: {last}")
+        last = done.stdout.strip().rpartition("\n")[2]
         return {"s": seconds} | (json.loads(last) if last.startswith("{") else {})
 
     def module(self, name: str, *arguments: object) -> Values:
@@ -205,10 +203,9 @@ def fid(bench: Bench, name: str) -> dict[str, Any]:
 def machine() -> dict[str, Any]:
     """What the numbers depend on."""
     device, cpuinfo = pick_device("auto"), Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if "model name" in line]
+    name = re.search(r"model name\s*: (.*)", cpuinfo.read_text() if cpuinfo.is_file() else "")
     return {
-        "cpu": names[0] if names else platform.processor() or platform.machine(),
+        "cpu": name[1] if name else platform.processor() or platform.machine(),
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "dtype": "bfloat16" if has_fast_bf16(device) else "float32",
