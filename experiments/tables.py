@@ -1,4 +1,4 @@
-"""Tables of docs/results.md and README.md, made of the result files.
+"""Tables of README.md, docs/results.md and docs/benchmarks.md, made of the result files.
 
     python3 -m experiments.tables            # write them anew
     python3 -m experiments.tables --check    # exit with code 2 if one of them is not current
@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks import bench
 from common.config import UserError, option, parse_config
 from common.files import atomic_write
 from experiments import headline, p1, p2, p3
 from experiments.runs import RESULTS, ROOT, read_results, table
 
 MARKED = re.compile(r"<!-- (\w+) -->\n.*?<!-- /\1 -->", re.DOTALL)
-DOCUMENTS = (ROOT / "docs" / "results.md", ROOT / "README.md")
+DOCUMENTS = (ROOT / "docs" / "results.md", ROOT / "docs" / "benchmarks.md", ROOT / "README.md")
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,7 @@ def tables(folder: Path) -> dict[str, str]:
     made["p2_early"] = early_table(read("archive/p2_tradeoff"))
     for part in ("bounds", "collapse", "ladder", "rounds"):
         made[f"p3_{part}"] = p3.show(read(f"p3_{part}"), part)
+    made["bench"] = bench.show(measured) if (measured := read("bench")) else ""
     return {name: text if text.count("\n") > 1 else "*Not measured yet.*" for name, text in made.items()}
 
 
