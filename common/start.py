@@ -24,7 +24,7 @@ def _is_script() -> bool:
     """Whether this process runs a script of ours, and not pytest or somebody's program that imports one."""
     file = getattr(sys.modules["__main__"], "__file__", None)
     return file is not None and Path(file).resolve().parent in {
-        ROOT / name for name in ("", "common", "experiments", "benchmarks")
+        ROOT / name for name in ("", "common", "experiments", "benchmarks", "playground")
     }
 
 
@@ -57,7 +57,7 @@ def run_script(main: Callable[[], None]) -> None:
     except UserError as error:
         refuse(str(error))
     except KeyboardInterrupt:
-        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        if _is_script():
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C cannot hurry the end
         print(f"{program}: interrupted", file=sys.stderr)
         sys.exit(130)

@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from tqdm import tqdm
 
@@ -198,7 +198,8 @@ def decode_image(
         raise
     except Exception as error:  # Pillow's decoders raise many kinds for broken files
         empty = content == b"" if content is not None else path.stat().st_size == 0
-        reason = "is empty" if empty else f"cannot be decoded ({error})"
+        unknown = isinstance(error, UnidentifiedImageError)
+        reason = "is empty" if empty else f"cannot be decoded ({'no image of a known kind' if unknown else error})"
         raise UserError(f"{path} {reason}") from None
     if size and image.size != (size, size):
         if not resize:
