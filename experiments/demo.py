@@ -110,7 +110,7 @@ def page(folder: Path, judged: float) -> str:
         "codes (USPS): they show that everything runs, and say nothing of how well the network reads real ones.</p>",
     ]
     for domain, name in LABELS.items():
-        digits_folder = folder / "data" / "digits" / domain
+        digits_folder = folder / "builtin" / "digits" / domain
         labels, truth = read_labels(folder / f"{domain}.csv"), read_labels(digits_folder / "val.csv")
         parts += [f"<h3>Like {domain.upper()}, {name}</h3>", labelled(digits_folder / "data", labels, truth)]
     parts += [
@@ -130,13 +130,13 @@ def main() -> None:
     folder, python = config.folder.absolute(), sys.executable
     count = 10 * config.per_class
     step("1/6  weights verified", "bash", "hw2_download.sh")
-    step("2/6  built-in test images", python, "prepare_data.py", "--builtin", folder / "data", "--count", 3 * SHOWN)
+    step("2/6  built-in test images", python, "prepare_data.py", "--builtin", folder / "builtin", "--count", 3 * SHOWN)
     faces, digits = folder / "faces", folder / "digits"
     step(f"3/6  hw2_1.sh: {config.faces:,} faces", "bash", "hw2_1.sh", faces, "--count", config.faces)
     title = f"4/6  hw2_2.sh: {count:,} digits, the longest step"
     step(title, "bash", "hw2_2.sh", digits, "--per-class", config.per_class, folder=digits, total=count)
     for letter, domain in zip("ab", LABELS, strict=True):
-        images = folder / "data" / "digits" / domain / "data"
+        images = folder / "builtin" / "digits" / domain / "data"
         step(
             f"5{letter}/6 hw2_3.sh: labels of {domain}-like digits",
             "bash",
