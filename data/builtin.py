@@ -207,7 +207,7 @@ def write_builtin(root: Path, count: int, seed: int) -> None:
     try:
         from sklearn import datasets  # here, so that nothing else needs scikit-learn
     except ImportError:
-        raise UserError("the built-in data need scikit-learn, run: pip install -r requirements-dev.txt") from None
+        raise UserError("the built-in data need scikit-learn, run: pip install -r requirements.txt") from None
     readme, part = root / "README.txt", root / ".builtin.part"
     text = f"{README}\n{count} training digits of each set, seed {seed}.\n"
     earlier = read_text(readme) if readme.exists() else ""

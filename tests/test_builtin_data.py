@@ -142,7 +142,7 @@ def test_a_tree_appears_whole_or_not_at_all(prepare, tree, tmp_path, monkeypatch
 def test_without_scikit_learn(prepare, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "sklearn", None)
     assert prepare("--builtin", tmp_path / "tree") == 2
-    sentence = "prepare_data.py: error: the built-in data need scikit-learn, run: pip install -r requirements-dev.txt\n"
+    sentence = "prepare_data.py: error: the built-in data need scikit-learn, run: pip install -r requirements.txt\n"
     assert capsys.readouterr().err == sentence
     assert not (tmp_path / "tree").exists()
 
