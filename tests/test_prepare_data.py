@@ -1,5 +1,6 @@
 """prepare_data.py on images of one's own: what they are known by, what stops it, what it reads and says."""
 
+import importlib
 import os
 import shutil
 import signal
