@@ -100,6 +100,7 @@ class Config:
     rows: int = option(0, "only the first so many rows, 0 = all", low=0)
     images: int = option(0, "length of each training, 0 = what the tables have", low=0)
     jobs: int = option(1, "trainings at a time", low=1, high=64)
+    train: bool = option(True, "train what is missing; --no-train measures the finished seeds of --part rounds")
 
 
 def weights_of(run_dir: Path) -> Path:
@@ -131,6 +132,7 @@ def measure(run_dir: Path, target: str, data: Path) -> dict[str, Any]:
     predicted = predict(network, images, standardized)
     domain_losses = metrics(run_dir, "loss_domain")[-10:]
     return {
+        "seed": int(run_dir.name.rsplit("-", 1)[1]),
         "accuracy": accuracy(predicted, labels),
         "accuracy_of_views": accuracy(view_probabilities(weights_of(run_dir), images), labels),
         "best_accuracy_seen": max(metrics(run_dir, "oracle_target_accuracy"), default=None),
@@ -171,7 +173,7 @@ def options_for(part: str, name: str, target: str, runs: Path, seeds: int) -> tu
 
 
 def finished(run_dir: Path, images: int) -> bool:
-    """Whether a folder holds a training that has seen so many images, wherever and by whomever it was run."""
+    """Whether a folder holds a training that has seen so many images, wherever it was run."""
     return weights_of(run_dir).is_file() and metrics(run_dir, "images")[-1] > 0.99 * images
 
 
@@ -187,6 +189,10 @@ def run_part(config: Config, targets: tuple[str, ...]) -> dict[str, Any]:
             options += ("--images", images)
         domains = ("--source", config.data / "mnistm", "--target", config.data / target, "--oracle")
         run_dirs = [folder / f"{name if part == 'rounds' else row}-{seed}" for seed in range(seeds)]
+        if not config.train:
+            run_dirs = [run_dir for run_dir in run_dirs if finished(run_dir, images)]
+        if not run_dirs:
+            continue
         with ThreadPoolExecutor(config.jobs) as pool:  # a thread waits for a training, which is a process
             trainings = [
                 pool.submit(train, "p3_dann_train.py", run_dir, *domains, *options, "--seed", seed)
@@ -199,12 +205,12 @@ def run_part(config: Config, targets: tuple[str, ...]) -> dict[str, Any]:
             finally:
                 pool.shutdown(cancel_futures=True)
         entry: dict[str, Any] = {"runs": [measure(run_dir, target, config.data) for run_dir in run_dirs]}
-        if part in ("ladder", "rounds") and seeds > 1:
+        if part in ("ladder", "rounds") and len(run_dirs) > 1:
             for result, kappa in zip(entry["runs"], agreement(run_dirs, target, config.data), strict=True):
                 result["agreement"] = kappa
         if part == "rounds":
-            images, labels = load_digits(config.data / target, "val")
-            together = sum(view_probabilities(weights_of(run_dir), images) for run_dir in run_dirs)
+            digits, labels = load_digits(config.data / target, "val")
+            together = sum(view_probabilities(weights_of(run_dir), digits) for run_dir in run_dirs)
             entry["accuracy_together"] = accuracy(together, labels)
         content.setdefault(target, {})[name] = {"options": [str(part) for part in options]} | entry
         write_results(file, content)
@@ -213,7 +219,7 @@ def run_part(config: Config, targets: tuple[str, ...]) -> dict[str, Any]:
 
 def best_agreeing(runs: list[dict[str, Any]]) -> int:
     """The seed whose labels agree best with the others' on unlabelled images: the one to release."""
-    return max(range(len(runs)), key=lambda seed: runs[seed].get("agreement", 0.0))
+    return max(runs, key=lambda run: run.get("agreement", 0.0))["seed"]
 
 
 def show(content: dict[str, Any], part: str) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -181,10 +182,11 @@ def test_two_rounds(builtin, tmp_path):
         assert 0 <= run["accuracy"] <= 1 and -1 <= run["agreement"] <= 1 and sum(run["predictions"]) == 10
     before = {file: file.read_bytes() for file in folder.rglob("*.safetensors")}
     (folder / "1-0" / "config.json").unlink()  # nothing is trained in what is finished
+    assert p3.run_part(replace(config, train=False, seeds=3), ("usps",)).keys() == content.keys()
     assert p3.run_part(config, ("usps",)) == content
     assert {file: file.read_bytes() for file in folder.rglob("*.safetensors")} == before
     assert p3.show(content, "rounds").splitlines()[3].startswith("| round 2 | ")
-    assert p3.best_agreeing([{"agreement": 0.1}, {"agreement": 0.3}, {"agreement": 0.2}]) == 1
+    assert p3.best_agreeing([{"agreement": kappa, "seed": seed} for kappa, seed in ((0.1, 0), (0.3, 4), (0.2, 5))]) == 4
 
 
 def save_run(folder: Path, seed: int, constant: bool = False) -> Path:
