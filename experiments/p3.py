@@ -80,7 +80,7 @@ ROWS: dict[str, dict[str, tuple[object, ...]]] = {
     "rounds": {"1": (), "2": ()},
 }
 SEEDS = {"bounds": 5, "collapse": 3, "ladder": 3, "rounds": 3}
-# The lengths of the trainings; the ladder's are a quarter of the recipes' own.
+# The lengths of the trainings.
 IMAGES = {
     **{("bounds", target): 150_000 for target in TARGETS},
     ("collapse", "svhn"): 100_000,
