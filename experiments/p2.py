@@ -14,7 +14,6 @@ The figures are PNG and GIF files in results/ and take two minutes.
 
 from common.start import run_script
 
-import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +29,7 @@ from common.images import make_grid, save_gif, save_image, to_uint8
 from experiments import headline
 from experiments.runs import CHECKPOINTS, RESULTS, ROOT, digests, read_results, stale, table, write_results
 from models.ddpm import ContextUnet
-from models.diffusion import TIMESTEPS, ancestral, final
+from models.diffusion import TIMESTEPS, ancestral, final, time_grid
 from sampling.digits import digit_keys, draw_digits
 from sampling.mistakes import six_of_600, time_reversed
 
@@ -84,17 +83,15 @@ class Config:
 
 
 def draw_and_score(config: Config, row: Row, folder: Path) -> dict[str, Any]:
-    """Draw a row's digits into a folder and score them against training digits; seconds are those of drawing."""
+    """Draw a row's digits into a folder and score them against training digits."""
     options = [part for name, value in asdict(row).items() for part in (f"--{name.replace('_', '-')}", value)]
     options += ["--per-class", config.per_class, "--device", config.device, "--precision", config.precision]
-    start = time.perf_counter()
     headline.run("python3", ROOT / "p2_inference.py", folder, *options)
-    seconds = time.perf_counter() - start
     scores = headline.score_digits(folder, config.classifier, config.data, "train")
     found: dict[str, Any] = {judge: scores[judge]["accuracy"] for judge in ("course", "judge")}
     found |= {name: round(scores[name], 4) for name in SCORES}
     found["floor"] = {name: round(scores["floor"][name], 4) for name in SCORES}
-    return found | {"seconds": round(seconds, 1)}
+    return found
 
 
 def tradeoff(config: Config) -> dict[str, Any]:
@@ -117,6 +114,13 @@ def tradeoff(config: Config) -> dict[str, Any]:
     return content
 
 
+def decoded(row: Row) -> int:
+    """How often the network's decoder runs for an image, its larger part: twice in a call with guidance."""
+    times = time_grid(row.steps, row.spacing)[:-1] / TIMESTEPS
+    guided = (times >= row.guidance_from) & (times <= row.guidance_to) & (row.guidance_scale != 0)
+    return row.steps + int(guided.sum())
+
+
 def cells(result: dict[str, Any]) -> list[str]:
     """A row of the trade-off as text, without its number."""
     row = result["row"]
@@ -125,7 +129,7 @@ def cells(result: dict[str, Any]) -> list[str]:
     about += [f"{100 * result[name]:.1f}" for name in ("course", "judge")]
     scores = [f"{result['fid']:.1f}", f"{result['floor']['fid']:.1f}", f"{result['kid_x1000']:.1f}"]
     scores += [f"{result[name]:.2f}" for name in ("density", "coverage", "recall")]
-    return [*about, *scores, f"{result['seconds']:.0f}"]
+    return [*about, *scores, str(decoded(Row(**row)))]
 
 
 def show(content: dict[str, Any]) -> str:
@@ -134,7 +138,7 @@ def show(content: dict[str, Any]) -> str:
     numbers = {tuple(asdict(row).values()): number for number, row in enumerate(ROWS, 1)}
     found = [(numbers.get(tuple(result["row"].values()), 0), result) for result in content.get("rows", ())]
     rows = [[str(number), *cells(result)] for number, result in sorted(found, key=lambda pair: pair[0])]
-    return table([*header, "density", "coverage", "recall", "s"], rows)
+    return table([*header, "density", "coverage", "recall", "decoded"], rows)
 
 
 def figures(config: Config) -> None:
