@@ -20,7 +20,6 @@ from torch import Tensor
 from tqdm import tqdm
 
 from common.config import UserError, in_one_line
-from common.device import generator
 from common.files import atomic_write, read_text, remove_parts, require_file
 
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"}
@@ -425,22 +424,6 @@ def fingerprint(*tensors: Tensor) -> str:
 def to_unit_range(images: Tensor) -> Tensor:
     """uint8 [0, 255] to float32 [-1, 1]."""
     return images.float().div_(127.5).sub_(1.0)
-
-
-def batch_indices(count: int, batch_size: int, step: int, seed: int | tuple[int, int], stream: str = "order") -> Tensor:
-    """The indices (batch_size,) that training step `step` visits: a new permutation every epoch.
-
-    The order is one endless stream of permutations, cut into batches, so every image is visited equally
-    often and a step's batch depends on nothing but the arguments.
-    """
-    positions = torch.arange(step * batch_size, (step + 1) * batch_size)
-    epochs = positions // count
-    indices = torch.empty_like(positions)
-    for epoch in epochs.unique().tolist():
-        order = torch.randperm(count, generator=generator(seed, stream, epoch))
-        chosen = epochs == epoch
-        indices[chosen] = order[positions[chosen] % count]
-    return indices
 
 
 def chunks(count: int, size: int) -> Iterable[slice]:

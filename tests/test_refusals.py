@@ -98,14 +98,14 @@ def test_an_existing_folder_is_refused(start, whole, scratch):
 
 def test_a_file_as_run_folder_is_refused(start, scratch):
     (scratch / "file").touch()
-    assert "file cannot be used as a run folder" in refusal(start("source", scratch / "file"))
+    assert "file cannot be written: File exists" in refusal(start("source", scratch / "file"))
 
 
 def test_a_folder_in_use_is_refused(start, scratch):
     process = start("source", scratch / "run", "--images", 8_000_000)
     try:
         wait_for_lines(scratch / "run", 1, process)
-        assert "is in use by another running training" in refusal(start("source", scratch / "run", "--resume"))
+        assert "run is in use by p3_dann_train.py, process " in refusal(start("source", scratch / "run", "--resume"))
         assert process.poll() is None
     finally:
         process.kill()

@@ -34,7 +34,7 @@ STILL = {
 @pytest.mark.parametrize("name", TRAININGS)
 def test_run_folder(name, whole):
     run, images = whole(name), IMAGES[name]
-    expected = ["checkpoint.pt", "config.json", "lock", "log.txt", "metrics.jsonl", "samples", "tensorboard"]
+    expected = ["checkpoint.pt", "config.json", "log.txt", "metrics.jsonl", "samples", "tensorboard"]
     judge = [f"{JUDGES[name]}.safetensors"] if name in JUDGES else []
     assert sorted(path.name for path in run.iterdir()) == sorted([*expected, *judge, "weights.safetensors"])
     sheets = sorted((run / "samples").iterdir())

@@ -1,7 +1,6 @@
 """The folder of one training: configuration, log, metrics, samples, and the lock that keeps a second training out."""
 
 import contextlib
-import fcntl
 import json
 import sys
 import threading
@@ -15,7 +14,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from common.config import UserError
-from common.files import atomic_write, remove_parts
+from common.files import atomic_write, locked, remove_parts
 from common.images import save_image
 
 
@@ -27,17 +26,8 @@ class RunFolder:
 
     def __init__(self, path: Path):
         self.path = path
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-            self._lock = open(path / "lock", "w")
-        except OSError as error:
-            raise UserError(f"{path} cannot be used as a run folder: {error.strerror}") from None
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(f"{path} is in use by another running training") from None
-        except OSError:
-            pass  # a file system without locks: nothing can be known
+        self._lock = contextlib.ExitStack()
+        self._lock.enter_context(locked(path))
         remove_parts(path)
 
     def has_metrics(self) -> bool:
@@ -86,6 +76,7 @@ class RunFolder:
         with self._writing():
             self._metrics.close()
             self._writer.close()
+        self._lock.close()
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
