@@ -46,7 +46,7 @@ def draw_long(long: dict[str, Any], curves: dict[str, Any], short: dict[str, flo
         right.plot([line[0] for line in log], [line[2] for line in log], color=color, label=label, linewidth=1)
     left.plot(*zip(*curves["dcgan"]["fid"], strict=True), color="0.6", linewidth=1, label="A, the released DCGAN")
     for name, color, marker in (("with", ORANGE, "s"), ("without", BLUE, "o")):
-        label = f"A after {counted(short['images'])} images, {name}"
+        label = f"A after {counted(short['images'])} images, {name} BatchNorm"
         style = {"markerfacecolor": "none", "linestyle": "none", "markersize": 5}
         left.plot(short["images"], short[name], color=color, marker=marker, label=label, **style)
     left.set(xscale="log", xlabel="images seen", ylabel="FID against held-out faces", ylim=(20, 175))
