@@ -160,7 +160,7 @@ def test_the_trade_off_goes_on(monkeypatch, tmp_path):
     assert drawn == [3, 1, 2]
     lines = p2.show(content).splitlines()[2:]
     assert [line.split()[1] for line in lines] == ["1", "2", "3"]
-    assert lines[0] == "| 1 | dpm karras | 8 | 2 | 0.1-1 | 99.0 | 98.0 | 0.5 | 0.5 | 0.5 | 0.50 | 0.50 | 0.50 | 80 |"
+    assert lines[0] == "| 1 | dpm karras | 8 | 2 | 0.1-1 | 99.0 | 98.0 | 0.5 | 0.5 | 0.5 | 0.50 | 0.50 | 0.50 | 13 |"
     content["weights"]["p2_ddpm"] = "0" * 64
     runs.write_results(tmp_path / "p2_tradeoff.json", content)
     assert len(p2.tradeoff(p2.Config(results=tmp_path, only="4"))["rows"]) == 1
