@@ -7,12 +7,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from common.device import generator
-from common.streams import Stream
 from models import diffusion
 from models.diffusion import TIMESTEPS, ancestral, ddim, dpm_solver, interpolated_alpha_bar, steps_of, time_grid
 from p2_ddpm_train import loss_by_quarter
-from p2_inference import Config
 from training.processes import Share
 
 ALPHA_BAR = diffusion.alpha_bar_schedule()
@@ -58,15 +55,6 @@ def test_steps_of_uniform_numbers():
     """1 to T, each for a slice of as many; also of a number that float32 rounds up to 1."""
     assert steps_of(torch.tensor([0.0, 0.4999, 0.5, 0.9999, 1.0]), 4).tolist() == [1, 2, 3, 4, 4]
     assert steps_of((torch.arange(600) + 0.5) / 600).tolist() == list(range(1, 601))
-
-
-def test_every_step_is_trained():
-    """t = 1 and t = T included, each about equally often, by the numbers that the training draws."""
-    random = Stream(generator(0), 128)
-    counts = torch.stack([steps_of(random.stratified()) for _ in range(2000)]).flatten().bincount()
-    assert len(counts) == TIMESTEPS + 1 and counts[0] == 0
-    expected = 2000 * 128 / TIMESTEPS
-    assert (counts[1:] - expected).abs().max() < 6 * expected**0.5
 
 
 def test_loss_by_quarter_of_the_times():
@@ -147,26 +135,14 @@ def flow_error(sampler: Callable[..., Iterator[tuple[float, Tensor]]], steps: in
 @pytest.mark.parametrize(("sampler", "order"), [(ddim, 1), (dpm_solver, 2)])
 def test_order_of_the_solvers(sampler, order, spacing, steps):
     """Twice the steps: an error 2^order times smaller."""
-    errors = [flow_error(sampler, number, spacing) for number in (steps, 2 * steps, 4 * steps)]
-    for coarse, fine in zip(errors, errors[1:], strict=False):
-        assert coarse / fine == pytest.approx(2**order, rel=0.1)
+    coarse, fine = (flow_error(sampler, number, spacing) for number in (steps, 2 * steps))
+    assert coarse / fine == pytest.approx(2**order, rel=0.1)
 
 
 def test_solvers_reach_the_probability_flow():
-    assert flow_error(ddim, 2000, "quadratic") < 2e-3
-    assert flow_error(dpm_solver, 2000, "quadratic") < 1e-5
     times = time_grid(2000, "quadratic", last=1e-3)
     for sampler, error in ((ddim, 2e-3), (dpm_solver, 1e-5)):
         torch.testing.assert_close(last(sampler(best_denoiser, START, times)), exact_map(START), rtol=0, atol=error)
-
-
-@pytest.mark.parametrize(("steps", "bound", "times_worse"), [(Config.steps, 0.2, 2), (20, 0.05, 3)])
-def test_default_sampler_is_close_at_its_default_steps(steps, bound, times_worse):
-    """Of so few calls, the first as many as hw2_2.sh's, DDIM makes less."""
-    times = time_grid(steps)
-    error = (last(dpm_solver(best_denoiser, START, times)) - exact_map(START)).abs().max().item()
-    assert error < bound
-    assert (last(ddim(best_denoiser, START, times)) - exact_map(START)).abs().max().item() > times_worse * error
 
 
 @pytest.mark.parametrize("sampler", [ddim, dpm_solver])
@@ -230,15 +206,11 @@ def test_ancestral_sampler_steps():
     """t = 600 to 1, noise for all but the last, each x_t yielded."""
     calls, draws = [], []
 
-    def denoise(x: Tensor, step: float) -> Tensor:
-        calls.append(step)
-        return torch.zeros_like(x)
-
-    def noise(step: int) -> Tensor:
-        draws.append(step)
+    def zero(seen: list[int], step: int) -> Tensor:
+        seen.append(step)
         return torch.zeros_like(START)
 
-    trajectory = list(ancestral(denoise, START, noise))
+    trajectory = list(ancestral(lambda x, step: zero(calls, step), START, lambda step: zero(draws, step)))
     assert calls == list(range(600, 0, -1)) and draws == calls[:-1]
     assert [time for time, _ in trajectory] == list(range(599, -1, -1))
     for time, x in trajectory:  # with eps = 0 only x_t / sqrt(alpha) is left
@@ -297,16 +269,13 @@ def test_times(spacing, steps):
     assert times[0] == 600 and times[-1] == 0 and (times.diff() < 0).all()
     if steps > 1:
         assert times[-2].item() == pytest.approx(1, abs=1e-9)
-    if steps < 3:
-        return
-    warped = times[:-1]
-    if spacing == "quadratic":
-        warped = warped.sqrt()
-    elif spacing == "karras":
-        warped = (1 / interpolated_alpha_bar(warped) - 1) ** (1 / 14)
-    differences = warped.diff()
-    torch.testing.assert_close(differences, differences.mean().expand(steps - 1), rtol=0.02, atol=2e-3)
-
-
-def test_as_many_uniform_times_as_steps_are_the_steps():
-    torch.testing.assert_close(time_grid(600, "uniform"), torch.arange(600, -1, -1, dtype=torch.float64))
+    if steps > 2:
+        warped = {
+            "uniform": lambda t: t,
+            "quadratic": torch.sqrt,
+            "karras": lambda t: (1 / interpolated_alpha_bar(t) - 1) ** (1 / 14),
+        }[spacing](times[:-1])
+        differences = warped.diff()
+        torch.testing.assert_close(differences, differences.mean().expand(steps - 1), rtol=0.02, atol=2e-3)
+    if spacing == "uniform" and steps == 600:  # the steps themselves
+        torch.testing.assert_close(times, torch.arange(600, -1, -1, dtype=torch.float64))

@@ -23,10 +23,9 @@ def refused(inside):
 
     def run(*arguments: object) -> str:
         code, output, errors = inside("evaluate.py", *arguments)
-        errors = [line for line in errors.splitlines() if not line.startswith("warning: ")]
-        assert (code, output, len(errors)) == (2, "", 1), errors
-        assert errors[0].startswith("evaluate.py") and ": error: " in errors[0]
-        return errors[0]
+        (sentence,) = [line for line in errors.splitlines() if not line.startswith("warning: ")]
+        assert (code, output) == (2, "") and sentence.startswith("evaluate.py") and ": error: " in sentence
+        return sentence
 
     return run
 
@@ -92,6 +91,7 @@ def test_digits_command(scored, tmp_path):
 
 def test_digits_errors(tmp_path, refused):
     random_classifier(tmp_path / "c.pth")
+    torch.save({"state_dict": torch.nn.Linear(2, 2).state_dict()}, tmp_path / "other.pth")
     folder = tmp_path / "out"
     call = ["digits", folder, "--classifier", tmp_path / "c.pth"]
     assert "out is missing" in refused(*call)
@@ -99,17 +99,13 @@ def test_digits_errors(tmp_path, refused):
     assert "holds no image" in refused(*call)
     random_images(folder, 2, size=28, name="{}_1.png")
     assert "none.pth is missing" in refused("digits", folder, "--classifier", tmp_path / "none.pth")
-    torch.save({"state_dict": torch.nn.Linear(2, 2).state_dict()}, tmp_path / "other.pth")
     assert "another network" in refused("digits", folder, "--classifier", tmp_path / "other.pth")
-    random_images(folder, 1, size=28, name="grid.png")
-    assert "grid.png does not begin with its label" in refused(*call)
-    (folder / "grid.png").rename(folder / "٣_1.png")  # a digit, not an ASCII one
-    assert "٣_1.png does not begin with its label" in refused(*call)
-    (folder / "٣_1.png").unlink()
+    for name in ("grid.png", "٣_1.png"):  # a digit, not an ASCII one
+        (path,) = random_images(folder, 1, size=28, name=name)
+        assert f"{name} does not begin with its label" in refused(*call)
+        path.unlink()
     random_images(folder, 1, size=32, name="3_1.png")
     assert "3_1.png is 32x32, expected 28x28" in refused(*call)
-    (folder / "3_1.png").write_bytes(b"")
-    assert "3_1.png is empty" in refused(*call)
 
 
 def test_labels_command(tmp_path, inside, refused):
@@ -126,19 +122,15 @@ def test_labels_command(tmp_path, inside, refused):
     assert "predicted.csv lacks b.png and 1 more of" in refused("labels", predicted, truth)
     surplus = json.loads(inside("evaluate.py", "labels", truth, predicted, "--json")[1])
     assert surplus["images"] == surplus["not_scored"] == 2
-    predicted.write_text("name,label\na.png,0\n")
-    assert "predicted.csv lacks the header" in refused("labels", predicted, truth)
-    assert "none.csv is missing" in refused("labels", predicted.with_name("none.csv"), truth)
 
 
-def test_sheet_command(tmp_path, inside, refused):
+def test_sheet_command(tmp_path, inside):
     random_images(tmp_path / "a", 5, size=12)
     code, output, _ = inside("evaluate.py", "sheet", tmp_path / "a", tmp_path / "new" / "sheet.png", "--columns", 3)
     assert code == 0 and "5 images" in output
     with Image.open(tmp_path / "new" / "sheet.png") as sheet, Image.open(tmp_path / "a" / "0004.png") as image:
         assert sheet.size == (3 * 12 + 2 * 2, 2 * 12 + 2)
         assert sheet.crop((14, 14, 26, 26)).tobytes() == image.tobytes()
-    assert "--columns" in refused("sheet", tmp_path / "a", tmp_path / "sheet.png", "--columns", 0)
 
 
 def test_a_sheet_of_labels(tmp_path, inside, refused):
@@ -215,17 +207,22 @@ def test_held_out_faces(scored, shown, tmp_path):
 
 
 def test_faces_errors(tmp_path, refused):
-    random_images(tmp_path / "a", 2)
-    random_images(tmp_path / "b", 2)
-    pair = ["faces", tmp_path / "a", "--reference", tmp_path / "b"]
-    assert "--reference" in refused("faces", tmp_path / "a")
-    assert "COMMAND" in refused() and "--refer" in refused("faces", tmp_path / "a", "--refer", tmp_path / "b")
-    assert "none is missing" in refused("faces", tmp_path / "none", "--reference", tmp_path / "b")
-    assert "none is missing" in refused("faces", tmp_path / "a", "--reference", tmp_path / "none")
-    assert "none is missing" in refused(*pair, "--floor", tmp_path / "none")
-    assert "same folder" in refused(*pair, "--floor", tmp_path / "b")
-    assert "warp" in refused(*pair, "--device", "warp")
-    assert "none.pt is missing" in refused(*pair, "--inception", tmp_path / "none.pt")
-    for path in (tmp_path / "a").iterdir():
+    a, b, none = (tmp_path / name for name in ("a", "b", "none.pt"))
+    random_images(a, 2)
+    random_images(b, 2)
+    pair = ["faces", a, "--reference", b]
+    assert "COMMAND" in refused()
+    for arguments, reason in (
+        (["faces", a], "--reference"),
+        (["faces", a, "--refer", b], "--refer"),
+        (["faces", none, "--reference", b], "none.pt is missing"),
+        (["faces", a, "--reference", none], "none.pt is missing"),
+        ([*pair, "--floor", none], "none.pt is missing"),
+        ([*pair, "--floor", b], "same folder"),
+        ([*pair, "--device", "warp"], "warp"),
+        ([*pair, "--inception", none], "none.pt is missing"),
+    ):
+        assert reason in refused(*arguments)
+    for path in a.iterdir():
         path.write_bytes(b"")
     assert "none of 2 images can be read" in refused(*pair)
