@@ -20,6 +20,9 @@ from trainings import (
     wait_for_lines,
 )
 
+from common.checkpoint import load_checkpoint, save_checkpoint
+from common.config import UserError
+
 # Another training
 
 
@@ -27,10 +30,8 @@ from trainings import (
     ("name", "options", "reason"),
     [
         ("ddpm", ("--learning-rate", 0.5), "learning_rate 0.0003 and cannot continue with --learning-rate 0.5"),
-        ("ddpm", ("--seed", 1), "seed 0 and cannot continue with --seed 1"),
         ("dann", ("--no-invert", "--alpha", 0.2), "and cannot continue with --alpha 0.2"),
         ("source", ("--images", 80), "images 48 and cannot continue with --images 80"),
-        ("source", ("--method", "target"), "and cannot continue with "),
     ],
 )
 def test_a_changed_option_is_refused(name, options, reason, start, whole):
@@ -54,7 +55,7 @@ def test_the_state_of_another_training_is_refused(start, whole, scratch):
     state["g"]["main.0.weight"] = torch.zeros(3, 3)
     torch.save(state, run / "checkpoint.pt")
     assert "checkpoint.pt is of another network: 'g' does not fit (" in refusal(start("dcgan", run, "--resume"))
-    for other in ({}, {"state_dict": {}}, {"step": "1", "fixed": {}}, {"step": 1, "fixed": None}):
+    for other in ({"state_dict": {}}, {"step": "1", "fixed": {}}):
         torch.save(other, run / "checkpoint.pt")
         assert "checkpoint.pt is not the state of a training" in refusal(start("dcgan", run, "--resume"))
 
@@ -63,8 +64,7 @@ def test_a_start_that_does_not_fit_is_refused(start, whole, scratch):
     """And leaves its folder free."""
     other = scratch / "other.safetensors"
     shutil.copy(whole("dann") / "weights.safetensors", other)
-    for name in ("ddpm", "dcgan"):
-        assert f"{other} holds another network" in refusal(start(name, scratch / name, "--start", other))
+    assert f"{other} holds another network" in refusal(start("ddpm", scratch / "ddpm", "--start", other))
     finish(start("ddpm", scratch / "ddpm", "--images", 8))
     state = whole("clip") / "checkpoint.pt"
     reason = refusal(start("wgan", scratch / "wgan", "--start", state))
@@ -73,13 +73,13 @@ def test_a_start_that_does_not_fit_is_refused(start, whole, scratch):
     assert "holds no 'd'" in refusal(start("dcgan", scratch / "dcgan", "--start", state))
 
 
-@pytest.mark.parametrize("name", ["dcgan", "wgan"])
-def test_a_released_judge_alone_is_refused(name, start, whole, scratch):
+@pytest.mark.parametrize(("name", "options"), [("dcgan", ()), ("wgan", ("--start", "checkpoint.pt"))])
+def test_a_released_judge_alone_is_refused(name, options, start, whole, scratch):
     judge, generator = (whole(name) / f"{network}.safetensors" for network in (JUDGES[name], "weights"))
     option = f"--start-{JUDGES[name]}"
-    for options in ((), ("--start", whole(name) / "checkpoint.pt")):
-        reason = refusal(start(name, scratch / "run", option, judge, *options))
-        assert f"{judge} goes with released weights, so --start must name these" in reason
+    options = [whole(name) / item if item.endswith(".pt") else item for item in options]
+    reason = refusal(start(name, scratch / "run", option, judge, *options))
+    assert f"{judge} goes with released weights, so --start must name these" in reason
     reason = refusal(start(name, scratch / "run", option, generator, "--start", generator))
     assert f"{generator} holds another network than {JUDGES[name].capitalize()}" in reason
 
@@ -113,17 +113,19 @@ def test_a_folder_in_use_is_refused(start, scratch):
 
 
 @pytest.mark.parametrize("damage", ["empty", "text", "half", "bit", "code"])
-def test_a_broken_checkpoint_is_refused(damage, start, whole, scratch):
+def test_a_broken_checkpoint_is_refused(damage, tmp_path):
     """Also one whose checksum fails, and code in a checkpoint is not run."""
-    run = shutil.copytree(whole("source"), scratch / "run")
-    file, bits = run / "checkpoint.pt", bytearray((run / "checkpoint.pt").read_bytes())
+    file = tmp_path / "checkpoint.pt"
+    save_checkpoint(file, {"weight": torch.zeros(1000)})
+    bits = bytearray(file.read_bytes())
     if damage == "code":
-        torch.save(checkpoint(run) | {"path": Path("/")}, file)  # pickled as a call
+        torch.save({"path": Path("/")}, file)  # pickled as a call
     else:
         bits[len(bits) // 2] ^= 1
         file.write_bytes({"empty": b"", "text": b"half a file", "half": bits[: len(bits) // 2], "bit": bits}[damage])
     whole_file = "" if damage in ("bit", "code") else "it is not a whole checkpoint"
-    assert f"checkpoint.pt cannot be loaded: {whole_file}" in refusal(start("source", run, "--resume"))
+    with pytest.raises(UserError, match=rf"checkpoint\.pt cannot be loaded: {whole_file}"):
+        load_checkpoint(file)
 
 
 # Divergence
@@ -145,8 +147,7 @@ def diverge() -> None:
         kind.step = patched(kind.step)
 
 
-@pytest.mark.parametrize("log_every", [1, 1000])
-@pytest.mark.parametrize("name", ["dcgan", "wgan", "ddpm", "dann"])
+@pytest.mark.parametrize(("name", "log_every"), [("dcgan", 1000), ("wgan", 1), ("ddpm", 1000), ("dann", 1)])
 def test_a_diverged_run_stops(name, log_every, start, scratch):
     """At that step or the next; it keeps the last state that was good."""
     run = scratch / "run"
@@ -178,21 +179,21 @@ def test_dry_run(script, inside, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_explicit_options_override_the_recipe(inside, tmp_path):
-    options = ("--alpha", 0.3, "--recipe", "original", "--invert")
-    values = json.loads(inside("p3_dann_train.py", "--dry-run", *options, cwd=tmp_path)[1])
+def test_options_of_a_recipe_and_of_a_run(inside, whole, tmp_path):
+    """What is given goes before the recipe, or with --resume before the run's; a new run begins with the defaults."""
+
+    def options(*given: object) -> dict[str, object]:
+        return json.loads(inside("p3_dann_train.py", "--dry-run", *given, cwd=tmp_path)[1])
+
+    values = options("--alpha", 0.3, "--recipe", "original", "--invert")
     assert (values["alpha"], values["invert"], values["augment"]) == (0.3, True, False)
-
-
-def test_resume_takes_the_options_of_the_run(inside, whole, tmp_path):
-    """But for those given anew; a run that has none begins with the defaults."""
     run = whole("dann")
-    values = json.loads(inside("p3_dann_train.py", "--dry-run", "--run-dir", run, "--resume", "--log-every", 9)[1])
     given = {"log_every": 9, "resume": True, "run_dir": str(run)}
-    assert values == json.loads((run / "config.json").read_text()) | given
-    assert json.loads(inside("p3_dann_train.py", "--dry-run", "--run-dir", run)[1])["recipe"] == "svhn"
-    new = ("--dry-run", "--run-dir", tmp_path / "new", "--resume")
-    assert json.loads(inside("p3_dann_train.py", *new)[1])["recipe"] == "svhn"
+    before = json.loads((run / "config.json").read_text())
+    assert options("--run-dir", run, "--resume", "--log-every", 9) == before | given
+    assert before["recipe"] == "usps"
+    for new in (("--run-dir", run), ("--run-dir", tmp_path / "new", "--resume")):
+        assert options(*new)["recipe"] == "svhn"
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"batch_size": "many"}'])
@@ -220,12 +221,8 @@ def test_wrong_options(script, refused_inside, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_wrong_data(refused, refused_inside, builtin, tmp_path):
+def test_wrong_data(refused_inside, builtin, tmp_path):
     run = ("--run-dir", tmp_path / "run")
-    assert "none is missing: give another folder" in refused("p1_dcgan_train.py", "--data", tmp_path / "none", *run)
-    assert "none/train.csv is missing: give another folder" in refused_inside(
-        "p2_ddpm_train.py", "--data", tmp_path / "none", *run
-    )
     assert "digits holds no image" in refused_inside("p1_wgan_train.py", "--data", builtin / "digits", *run)
     digits = builtin / "digits" / "usps" / "data"
     assert "00000.png is 28x28, expected 64x64" in refused_inside("p1_wgan_train.py", "--data", digits, *run)
