@@ -1,20 +1,17 @@
 """The built-in tree has the course's layout, is labelled right, and replaces nothing but itself."""
 
 import re
-import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from small_originals import contents
 
-import prepare_data
 from data import builtin as builtin_data
 from data.reading import load_digits, load_folder, read_labels
 
-REPOSITORY = Path(__file__).resolve().parent.parent
-COUNT, VAL = 30, 10  # training and validation digits
+COUNT, VAL = 30, 10  # training and validation digits of the tree that conftest's `builtin` makes
 SETS = {"mnistm": "RGB", "svhn": "RGB", "usps": "L"}
 
 
@@ -24,100 +21,63 @@ def cache(tmp_path_factory, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
 
 
-def contents(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-@pytest.fixture(scope="module")
-def tree(tmp_path_factory) -> Path:
-    """A built-in tree, made from another working directory, its path with a space and a letter beyond ASCII."""
-    folder = tmp_path_factory.mktemp("datä") / "small tree"
-    script = str(REPOSITORY / "prepare_data.py")
-    command = [sys.executable, script, "--builtin", folder.name, "--count", str(COUNT)]
-    result = subprocess.run(command, cwd=folder.parent, capture_output=True, text=True, timeout=60, check=False)
-    assert (result.returncode, result.stderr) == (0, "")
-    return folder
-
-
-def test_layout(tree):
-    assert sorted(path.name for path in tree.iterdir()) == ["README.txt", "digits", "face"]
-    assert sorted(path.name for path in (tree / "digits").iterdir()) == sorted(SETS)
+def test_faces(builtin):
+    assert sorted(path.name for path in builtin.iterdir()) == ["README.txt", "digits", "face"]
     for split, count in (("train", COUNT // 2), ("val", COUNT // 6)):
-        faces = sorted((tree / "face" / split).iterdir())
-        assert [path.name for path in faces] == [f"{index:05d}.png" for index in range(count)]
-        for path in faces:
+        files = sorted((builtin / "face" / split).iterdir())
+        assert [path.name for path in files] == [f"{index:05d}.png" for index in range(count)]
+        for path in files:
             with Image.open(path) as image:
                 assert (image.format, image.mode, image.size) == ("PNG", "RGB", (64, 64))
-    for name, mode in SETS.items():
-        domain = tree / "digits" / name
-        assert sorted(path.name for path in domain.iterdir()) == ["data", "test.csv", "train.csv", "val.csv"]
-        images = sorted((domain / "data").iterdir())
-        assert [path.name for path in images] == [f"{index:05d}.png" for index in range(COUNT + VAL)]
-        for path in images:
-            with Image.open(path) as image:
-                assert (image.format, image.mode, image.size) == ("PNG", mode, (28, 28))
-
-
-def test_the_tree_says_what_it_is(tree, capsys):
-    with pytest.raises(SystemExit), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["prepare_data.py", "--help"])
-        prepare_data.main()
-    for text in (capsys.readouterr().out, (tree / "README.txt").read_text(encoding="utf-8")):
-        text = " ".join(text.split())
-        assert "for smoke runs and tests only" in text
-        assert "drawn by th" in text
+        assert len(load_folder(builtin / "face" / split, 64).flatten(1).unique(dim=0)) == count
 
 
 @pytest.mark.parametrize("name", SETS)
-def test_csv_files(tree, name):
-    domain = tree / "digits" / name
-    names = {}
+def test_digits(name, builtin):
+    """Three csv files and one folder of images, in which the two splits are mixed."""
+    domain, names = builtin / "digits" / name, {}
+    assert sorted(path.name for path in domain.iterdir()) == ["data", "test.csv", "train.csv", "val.csv"]
     for split, count in (("train", COUNT), ("val", VAL)):
         text = (domain / f"{split}.csv").read_bytes().decode()
         assert re.fullmatch(rf"image_name,label\n(\d{{5}}\.png,\d\n){{{count}}}", text)
-        labels = read_labels(domain / f"{split}.csv")
-        assert set(labels.values()) == set(range(10))
-        names[split] = list(labels)
-        assert names[split] == sorted(names[split])
-    assert sorted(names["train"] + names["val"]) == sorted(path.name for path in (domain / "data").iterdir())
-    assert names["val"][0] < names["train"][-1]  # data/ mixes them
+        rows = read_labels(domain / f"{split}.csv")
+        names[split] = list(rows)
+        assert set(rows.values()) == set(range(10)) and names[split] == sorted(rows)
+        images, labels = load_digits(domain, split)
+        assert images.shape == (count, 3, 28, 28) and labels.shape == (count,)
+        assert len(images.flatten(1).unique(dim=0)) == count
+        assert images.amax((1, 2, 3)).sub(images.amin((1, 2, 3))).min() > 25  # none is blank
+        assert (images[:, 0] == images[:, 1]).all() == (SETS[name] == "L")
+    assert names["val"][0] < names["train"][-1]
     assert re.fullmatch(r"image_name,label\n(\d{5}\.png,0\n){3}", (domain / "test.csv").read_bytes().decode())
+    files = sorted((domain / "data").iterdir())
+    assert [path.name for path in files] == sorted(names["train"] + names["val"])
+    for path in files:
+        with Image.open(path) as image:
+            assert (image.format, image.mode, image.size) == ("PNG", SETS[name], (28, 28))
 
 
-def test_the_tree_loads(tree):
-    for split, count in (("train", COUNT // 2), ("val", COUNT // 6)):
-        faces = load_folder(tree / "face" / split, 64)
-        assert faces.shape == (count, 3, 64, 64)
-        assert len(faces.flatten(1).unique(dim=0)) == count
-    for name, mode in SETS.items():
-        for split, count in (("train", COUNT), ("val", VAL)):
-            images, labels = load_digits(tree / "digits" / name, split)
-            assert images.shape == (count, 3, 28, 28) and labels.shape == (count,)
-            assert len(images.flatten(1).unique(dim=0)) == count
-            assert images.amax((1, 2, 3)).sub(images.amin((1, 2, 3))).min() > 25  # none is blank
-            assert (images[:, 0] == images[:, 1]).all() == (mode == "L")
-
-
-def test_labels_are_right(tree):
+def test_labels_are_right(builtin):
     """The mean digit of each class among the USPS-like training images classifies most of the others."""
-    images, labels = load_digits(tree / "digits" / "usps", "train")
-    others, truth = load_digits(tree / "digits" / "usps", "val")
+    images, labels = load_digits(builtin / "digits" / "usps", "train")
+    others, truth = load_digits(builtin / "digits" / "usps", "val")
     means = np.stack([images[labels == label, 0].double().mean(0).flatten() for label in range(10)])
     distances = ((others[:, 0].double().flatten(1).numpy()[:, None] - means) ** 2).sum(2)
     assert (distances.argmin(1) == truth.numpy()).mean() >= 0.6
 
 
-def test_same_seed_same_bytes(prepare, tree, tmp_path):
-    assert prepare("--builtin", tmp_path / "a", "--count", COUNT) == 0
-    assert contents(tmp_path / "a") == contents(tree)
-    assert prepare("--builtin", tmp_path / "b", "--count", COUNT, "--seed", 1) == 0
-    first, second = contents(tmp_path / "a"), contents(tmp_path / "b")
-    assert first.keys() == second.keys()
-    changed = [name for name in first if first[name] != second[name]]
-    assert len(changed) > 0.9 * len(first)
+def test_the_seed_decides(prepare, builtin, tmp_path, monkeypatch):
+    """The same bytes from another folder, whose name has a space and a letter beyond ASCII."""
+    monkeypatch.chdir(tmp_path)
+    assert prepare("--builtin", "small datä", "--count", COUNT) == 0
+    first = contents(tmp_path / "small datä")
+    assert first == contents(builtin)
+    assert prepare("--builtin", "other", "--count", COUNT, "--seed", 1) == 0
+    second = contents(tmp_path / "other")
+    assert first.keys() == second.keys() and sum(first[name] != second[name] for name in first) > 0.9 * len(first)
 
 
-def test_a_tree_appears_whole_or_not_at_all(prepare, tree, tmp_path, monkeypatch, capsys):
+def test_a_tree_appears_whole_or_not_at_all(prepare, builtin, tmp_path, monkeypatch, capsys):
     """Ctrl-C amid an image; then the same call makes it, again it is there already, another is refused."""
     folder, save, calls = tmp_path / "tree", Image.Image.save, []
 
@@ -134,7 +94,7 @@ def test_a_tree_appears_whole_or_not_at_all(prepare, tree, tmp_path, monkeypatch
     for said in ("30 + 10 digits", "there already"):
         assert prepare("--builtin", folder, "--count", COUNT) == 0
         assert said in capsys.readouterr().out
-    assert contents(folder) == contents(tree)
+    assert contents(folder) == contents(builtin)
     assert prepare("--builtin", folder, "--count", 40) == 2
     assert "holds built-in data of another --count or --seed" in capsys.readouterr().err
 
@@ -171,10 +131,10 @@ def test_splits_are_disjoint_and_balanced(count):
     assert counts.max() - counts.min() <= 1
 
 
-def test_faces_are_found_by_the_face_detector(tree):
+def test_faces_are_found_by_the_face_detector(builtin):
     dlib = pytest.importorskip("dlib")
     detector = dlib.get_frontal_face_detector()
-    faces = load_folder(tree / "face" / "train", 64).permute(0, 2, 3, 1).contiguous().numpy()
+    faces = load_folder(builtin / "face" / "train", 64).permute(0, 2, 3, 1).contiguous().numpy()
     assert np.mean([len(detector(face, 1)) == 1 for face in faces]) >= 0.6
 
 
@@ -197,11 +157,8 @@ def test_wrong_options(prepare, arguments, tmp_path, monkeypatch, capsys):
 
 
 def test_folders_of_others_are_refused(prepare, tmp_path, capsys):
-    other = tmp_path / "photos"
-    other.mkdir()
-    (other / "holiday.png").write_bytes(b"mine")
-    assert prepare("--builtin", other) == 2
-    assert "is not empty and was not written by --builtin" in capsys.readouterr().err
-    assert contents(other) == {"holiday.png": b"mine"}
-    assert prepare("--builtin", other / "holiday.png") == 2
-    assert "holiday.png cannot be written" in capsys.readouterr().err
+    (tmp_path / "holiday.png").write_bytes(b"mine")
+    for name, reason in ((".", "is not empty and was not written by --builtin"), ("holiday.png", "cannot be written")):
+        assert prepare("--builtin", tmp_path / name) == 2
+        assert reason in capsys.readouterr().err
+    assert contents(tmp_path) == {"holiday.png": b"mine"}

@@ -42,23 +42,17 @@ def test_relativistic_losses():
 
 
 @pytest.mark.parametrize("joint", [False, True])
-def test_penalties_of_a_linear_discriminator(joint):
-    """The gradient of w . x is w everywhere: twice |w|^2 / 2, and its gradient in w is 2 w."""
-    weight = images(1, seed=1)[0]
-    discriminator = Linear(weight)
-    penalty = gradient_penalties(discriminator, images(5), images(5, seed=2), joint)
-    assert penalty.item() == pytest.approx(weight.square().sum().item())
-    penalty.backward()
-    torch.testing.assert_close(discriminator.weight.grad, 2 * weight)
-
-
-@pytest.mark.parametrize("joint", [False, True])
-def test_penalties_of_a_quadratic_discriminator(joint):
-    """The gradient of (w . x)^2 / 2 is (w . x) w: of both kinds the mean over images of (w . x)^2 |w|^2 / 2."""
-    weight, real, fake = images(1, seed=1)[0], images(5), images(5, seed=2)
-    expected = sum((seen * weight).sum((1, 2, 3)).square().mean() for seen in (real, fake)) * weight.square().sum() / 2
-    penalty = gradient_penalties(Linear(weight, square=True), real, fake, joint)
-    assert penalty.item() == pytest.approx(expected.item())
+@pytest.mark.parametrize("square", [False, True])
+def test_penalties_in_closed_form(square, joint):
+    """Slopes: w of w . x, (w . x) w of (w . x)^2 / 2; halved, the mean square over the images of both kinds."""
+    weight, real, fake = images(1, seed=1)[0].requires_grad_(), images(5), images(5, seed=2)
+    factors = [(seen * weight).sum((1, 2, 3)) if square else torch.ones(5) for seen in (real, fake)]
+    expected = sum(factor.square().mean() for factor in factors) * weight.square().sum() / 2
+    discriminator = Linear(weight.detach(), square)
+    penalty = gradient_penalties(discriminator, real, fake, joint)
+    torch.testing.assert_close(penalty, expected)
+    found = torch.autograd.grad(penalty, discriminator.weight)
+    torch.testing.assert_close(found, torch.autograd.grad(expected, weight))
     assert not real.requires_grad and not fake.requires_grad
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
+from small_originals import contents
 
 from common.config import UserError
 from common.download import fetch, file_url, read_sums
@@ -77,9 +78,8 @@ def start(folder: Path, *arguments: str, url: str = "") -> subprocess.Popen:
     environment = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
     command = ["bash", str(folder.parent / "hw2_download.sh"), *arguments]
-    environment["HW2_CHECKPOINT_URL"] = url
-    pipe = subprocess.PIPE
-    return subprocess.Popen(command, cwd=folder.parent.parent, env=environment, stdout=pipe, stderr=pipe, text=True)
+    options = {"cwd": folder.parent.parent, "env": environment | {"HW2_CHECKPOINT_URL": url}, "text": True}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
 
 
 def run(folder: Path, *arguments: str, url: str = "") -> tuple[int, str, str]:
@@ -89,21 +89,21 @@ def run(folder: Path, *arguments: str, url: str = "") -> tuple[int, str, str]:
     return process.returncode, out, (err.splitlines() or [""])[-1]
 
 
-def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != "SHA256SUMS"}
+def weights(folder: Path) -> dict[str, bytes]:
+    return {name: data for name, data in contents(folder).items() if name != "SHA256SUMS"}
 
 
 def test_missing_and_broken_files_are_fetched(folder, server):
     """From a server and from a folder; what is right is only verified, what is wrong is kept beside."""
     (folder / OTHER).write_bytes(b"my own weights")
     assert run(folder, url=server.url)[:2] == (0, VERIFIED)
-    assert contents(folder) == FILES | {f"{OTHER}.broken": b"my own weights"}
+    assert weights(folder) == FILES | {f"{OTHER}.broken": b"my own weights"}
     assert run(folder) == (0, VERIFIED, "")
     stick = folder.parent / "USB Stick ü"
     stick.mkdir()
     (folder / NAME).rename(stick / NAME)
     assert run(folder, "--url", f"file://{stick}")[:2] == (0, VERIFIED)
-    assert contents(folder)[NAME] == FILES[NAME]
+    assert weights(folder)[NAME] == FILES[NAME]
 
 
 @pytest.mark.parametrize(
@@ -140,14 +140,14 @@ def test_two_at_once_and_ctrl_c(folder, server):
     assert f"is in use by download.py, process {first.pid}" in run(folder, url=server.url)[2]
     first.send_signal(signal.SIGINT)
     assert first.communicate(timeout=20)[1].splitlines()[-1] == "download.py: interrupted"
-    assert first.returncode == 130 and contents(folder) == {OTHER: FILES[OTHER]}
+    assert first.returncode == 130 and weights(folder) == {OTHER: FILES[OTHER]}
 
 
-@pytest.mark.parametrize("name", ["../x", "a/b", ".hidden", "a\\b", "/etc/x"])
-def test_names_that_leave_the_folder_are_refused(tmp_path, name):
-    (tmp_path / "SHA256SUMS").write_text(f"{'a' * 64}  good\n{'b' * 64}  {name}\n")
-    with pytest.raises(UserError, match="line 2 is not a SHA-256"):
-        read_sums(tmp_path / "SHA256SUMS")
+def test_names_that_leave_the_folder_are_refused(tmp_path):
+    for name in ("../x", "a/b", ".hidden", "a\\b", "/etc/x"):
+        (tmp_path / "SHA256SUMS").write_text(f"{'a' * 64}  good\n{'b' * 64}  {name}\n")
+        with pytest.raises(UserError, match="line 2 is not a SHA-256"):
+            read_sums(tmp_path / "SHA256SUMS")
 
 
 def test_addresses():

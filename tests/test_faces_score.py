@@ -54,9 +54,9 @@ def test_real_faces_are_found():
 
 
 @needs_dlib
-def test_faces_of_every_mode_are_found(call, tmp_path):
+def test_faces_of_every_mode_are_found(inside, tmp_path):
     """dlib refuses all but grey and RGB: whatever a file's mode, it is shown an RGB image, and none is left out."""
-    assert call("hw2_1.sh", tmp_path / "RGB", "--count", 12).returncode == 0
+    assert inside("p1_inference.py", tmp_path / "RGB", "--count", 12)[0] == 0
     for mode in ("RGBA", "LA", "P", "L", "I;16"):
         (tmp_path / mode).mkdir()
         for path in sorted((tmp_path / "RGB").iterdir()):
