@@ -237,17 +237,6 @@ def test_moments_of_ddim(eta, steps):
         assert found == pytest.approx((MEAN, DEVIATION**2), rel=0.03)
 
 
-def test_ddim_with_full_noise_is_ddpm_with_the_posterior_variance():
-    """Equation 12 with eta = 1 and all steps: mean of the ancestral step, variance of q(x_{t-1} | x_t, x_0)."""
-    x, ones = START, torch.ones_like(START)
-    full = dict(ddim(best_denoiser, x, time_grid(600, "uniform"), 1.0, lambda call: ones))
-    for t in range(600, 590, -1):
-        alpha = ALPHA_BAR[t] / ALPHA_BAR[t - 1]
-        x = (x - (1 - alpha) / (1 - ALPHA_BAR[t]).sqrt() * best_denoiser(x, t)) / alpha.sqrt()
-        x = x + ((1 - ALPHA_BAR[t - 1]) / (1 - ALPHA_BAR[t]) * (1 - alpha)).sqrt() * ones
-        torch.testing.assert_close(full[t - 1.0], x)
-
-
 # Times
 
 

@@ -49,18 +49,18 @@ def save_as_pytorch_fid(path: Path) -> None:
 @needs_inception
 @needs_pytorch_fid
 @needs_dlib
-def test_fid_equals_pytorch_fid(run_with_torchvision, call, tmp_path):
+def test_fid_equals_pytorch_fid(run_with_torchvision, inside, tmp_path):
     """`python -m pytorch_fid`, and --inception with its file, give what the TorchScript of the same weights gives."""
     random_images(tmp_path / "a", 6, seed=1), random_images(tmp_path / "b", 4, seed=2)
     file = tmp_path / "hub" / "checkpoints" / inception.PYTORCH_FID_URL.rsplit("/", 1)[1]  # where that package looks
     save_as_pytorch_fid(file)
     arguments = ["faces", tmp_path / "a", "--reference", tmp_path / "b", "--json"]
-    ours = call("evaluate.py", *arguments)
+    code, ours, _ = inside("evaluate.py", *arguments)
     options = ["--device", "cpu", "--num-workers", 0]
     theirs = run_with_torchvision("pytorch_fid", *options, tmp_path / "a", tmp_path / "b", home=tmp_path)
     with_theirs = run_with_torchvision("evaluate", *arguments, "--inception", file, home=tmp_path)
-    assert theirs.returncode == with_theirs.returncode == ours.returncode == 0, (theirs, with_theirs, ours)
-    fid = json.loads(ours.stdout)["fid"]
+    assert theirs.returncode == with_theirs.returncode == code == 0, (theirs, with_theirs)
+    fid = json.loads(ours)["fid"]
     assert fid == pytest.approx(float(theirs.stdout.rsplit("FID:", 1)[1]), abs=1e-3)
     assert fid == pytest.approx(json.loads(with_theirs.stdout)["fid"], abs=1e-3)
 

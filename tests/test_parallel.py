@@ -14,13 +14,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from small_originals import contents
 from smaller import ROOT, Training
 from trainings import (
     SCRIPTS,
     assert_close,
     checkpoint,
     command,
-    content,
     finish,
     metrics,
     refusal,
@@ -175,11 +175,11 @@ def test_processes_that_disagree(together, whole, scratch):
     first, second = together("source", scratch / "run", last=("--seed", 1))
     assert "this process was started with other options or training data than the first" in refusal(second)
     assert "another process of this training ended or hangs" in refusal(first)
-    before = content(whole("source"))
+    before = contents(whole("source"))
     first, second = together("source", whole("source"))
     assert "already holds a training: add --resume" in refusal(first)
     assert "another process of this training ended or hangs" in refusal(second)
-    assert content(whole("source")) == before
+    assert contents(whole("source")) == before
 
 
 def test_too_small_a_batch(refused_inside, monkeypatch, tmp_path):

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from small_originals import contents
 from trainings import (
     JUDGES,
     SCRIPTS,
     assert_same,
     checkpoint,
-    content,
     finish,
     metrics,
     refusal,
@@ -35,9 +35,9 @@ from common.config import UserError
     ],
 )
 def test_a_changed_option_is_refused(name, options, reason, start, whole):
-    before = content(whole(name))
+    before = contents(whole(name))
     assert reason in refusal(start(name, whole(name), "--resume", *options))
-    assert content(whole(name)) == before
+    assert contents(whole(name)) == before
 
 
 def test_other_data_is_refused(start, whole, builtin, scratch):

@@ -86,10 +86,6 @@ def metrics(run: Path) -> list[dict[str, float]]:
     return [{name: value for name, value in line.items() if name != "images_per_second"} for line in lines]
 
 
-def content(folder: Path) -> dict[Path, bytes]:
-    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
 def tensors(state: object, path: str = "") -> dict[str, object]:
     """A checkpoint's leaves by their place in it."""
     if isinstance(state, dict):
