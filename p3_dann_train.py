@@ -20,7 +20,8 @@ its own average: networks that differ by their seed know more together than apar
 
 Expect on SVHN's val (6,400 unlabelled training images), predictions averaged over views: 86.6 +- 1.5 % of three seeds,
 88.1 +- 0.4 % of three of the second round, of which the one that agrees best with the others on unlabelled images is
-released; a run takes 20 minutes on one core with bfloat16 units, and 1 GB of memory.  On USPS USPS_RESULT.
+released; a run takes 20 minutes on one core with bfloat16 units, and 1 GB of memory.  On USPS three
+seeds of 400,000 images, 4 minutes each, have 98.0 +- 0.1 %, and the released network, of an earlier training, 98.5 %.
 """
 
 from common.start import run_script
