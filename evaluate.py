@@ -18,7 +18,6 @@ from common.start import run_script
 
 import argparse
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +27,10 @@ from common.config import Parser, UserError, checked
 from common.device import pick_device
 from common.images import labelled_grid, make_grid, save_image
 from data.faces import held_out_indices
-from data.reading import NUM_CLASSES, decode_image, decode_images, list_images, read_labels
+from data.reading import NUM_CLASSES, decode_image, decode_images, find_files, list_images, read_labels, warn
 from evaluation.distances import distances, sample_of
 from evaluation.faces import contrast, face_counts, read_faces, scored_images
 from evaluation.judges import class_accuracies, classify, digit_quality, load_judge
-
-
-def _warn(text: str) -> None:
-    print(f"warning: {text}", file=sys.stderr)
 
 
 def _listed(names: list[str]) -> str:
@@ -46,9 +41,9 @@ def _faces(options: argparse.Namespace) -> dict[str, Any]:
     """FID, KID and face rate of a folder of faces, and FID and KID of as many real images."""
     paths, others = scored_images(options.folder)
     if hidden := [path.name for path in paths if path.name.startswith(".")]:
-        _warn(f"{options.folder} holds hidden images, which pytorch-fid scores too: {_listed(hidden)}")
+        warn(f"{options.folder} holds hidden images, which pytorch-fid scores too: {_listed(hidden)}")
     if others:
-        _warn(f"{options.folder} also holds what pytorch-fid does not score: {_listed(others)}")
+        warn(f"{options.folder} also holds what pytorch-fid does not score: {_listed(others)}")
     reference, _ = scored_images(options.reference)
     real = scored_images(options.floor)[0] if options.floor else []
     if options.held_out:
@@ -60,12 +55,12 @@ def _faces(options: argparse.Namespace) -> dict[str, Any]:
     device = pick_device(options.device)
     images, problems = read_faces(paths)
     for problem in problems[:5]:
-        _warn(problem)
+        warn(problem)
     faces = face_counts(images)
     one = faces.count(1)
 
     if real and len(real) < len(images):
-        _warn(f"the floor is of {len(real)} images, fewer than {len(images)}, and so too high")
+        warn(f"the floor is of {len(real)} images, fewer than {len(images)}, and so too high")
     scores = distances(images, reference, sample_of(real, len(images)), options.inception, device)
     return {
         "images": len(images),
@@ -150,7 +145,7 @@ def _digits(options: argparse.Namespace) -> dict[str, Any]:
     chosen = set(paths)
     others = [path.name + "/" * path.is_dir() for path in sorted(options.folder.iterdir()) if path not in chosen]
     if others:
-        _warn(f"{options.folder} also holds what is not scored: {_listed(others)}")
+        warn(f"{options.folder} also holds what is not scored: {_listed(others)}")
     for path in paths:
         if path.name[0] not in "0123456789":
             raise UserError(f"{path} does not begin with its label, a digit")
@@ -184,15 +179,17 @@ def _sheet(options: argparse.Namespace) -> dict[str, Any]:
     if options.labels:
         labels = read_labels(options.labels)
         truth = read_labels(options.truth) if options.truth else labels
-        paths = [path for path in paths if path.name in labels and path.name in truth]
+        names = dict(zip(find_files(options.folder, labels), labels, strict=True))  # of whichever accents
+        paths = [path for path in paths if names.get(path) in truth]
         if not paths:
             raise UserError(f"{options.labels} has no label for an image of {options.folder}")
     paths = paths[: options.count]
     size = max(decode_image(paths[0]).shape[:2])
     images = decode_images(paths, size, resize=True)
     if options.labels:
-        right = [labels[path.name] == truth[path.name] for path in paths]
-        sheet = labelled_grid(images, [labels[path.name] for path in paths], right, options.columns)
+        shown = [names[path] for path in paths]
+        right = [labels[name] == truth[name] for name in shown]
+        sheet = labelled_grid(images, [labels[name] for name in shown], right, options.columns)
     else:
         sheet = make_grid(images, options.columns)
     save_image(options.sheet, sheet)

@@ -215,7 +215,7 @@ def write_builtin(root: Path, count: int, seed: int) -> None:
         print(f"{root}: there already")
         return
     if earlier.startswith(TAG):
-        raise UserError(f"{root} holds built-in data of another --count or --seed: remove it first")
+        raise UserError(f"{root} holds built-in data of another --count or --seed, or a part of them: remove it first")
     if any(not path.name.startswith(".") for path in root.iterdir()):
         raise UserError(f"{root} is not empty and was not written by --builtin, choose another folder")
     shutil.rmtree(part, ignore_errors=True)  # of a run that was killed

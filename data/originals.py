@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from common.config import UserError
-from common.files import locked, read_text, sha256
+from common.files import locked, read_text, require_file, sha256
 from data.reading import (
     IMAGE_SUFFIXES,
     NUM_CLASSES,
@@ -288,6 +288,7 @@ def read_photographs(path: Path) -> list[Pixels]:
             for file in filter(is_image, list_files(path, below=True)):
                 yield str(file), decode_image(file)
             return
+        require_file(path)
         with tarfile.open(path) as archive:
             members = {member.name: member for member in archive if member.isfile()}
             for name in sorted(members):
@@ -403,7 +404,8 @@ def own(path: Path, name: str) -> Originals:
         return pixels
 
     values = None if name == "face" else np.array([labels[file] for file in files])
-    return Originals(f"{path.name}, {len(files):,} images", checksum_of(digests, values), len(files), values, image)
+    source = f"{os.path.basename(os.path.abspath(path))}, {len(files):,} images"  # also of "."
+    return Originals(source, checksum_of(digests, values), len(files), values, image)
 
 
 def own_labels(path: Path, images: list[Path]) -> dict[Path, int]:

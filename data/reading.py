@@ -19,7 +19,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from tqdm import tqdm
 
-from common.config import UserError, in_one_line
+from common.config import UserError, first_sentence, in_one_line
 from common.files import atomic_write, read_text, remove_parts, require_file
 
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"}
@@ -118,9 +118,10 @@ def warn(text: str) -> None:
 def warn_of_others(folder: Path, images: list[Path], lacking: str) -> None:
     """Say on stderr which entries of a folder are not among its `images`, why, and that they are `lacking`.
 
-    Hidden files that are no images, such as .DS_Store, are not worth a word.
+    What may be or hold an image is named in full, of other files the first five.  Hidden files that are no images,
+    such as .DS_Store, are not worth a word.
     """
-    others, taken = [], {path.name for path in images}
+    others, plain, taken = [], [], {path.name for path in images}
     for name in sorted(set(os.listdir(folder)) - taken):
         path = folder / name
         if os.path.isdir(path):
@@ -130,10 +131,10 @@ def warn_of_others(folder: Path, images: list[Path], lacking: str) -> None:
         else:
             reason = "hidden" if name.startswith(".") else "no image"
         if not name.startswith(".") or (reason == "hidden" and is_image(path)):
-            others.append(f"{name} ({reason})")
-    if others:
-        more = f" and {len(others) - 5} more" if len(others) > 5 else ""
-        warn(f"{folder}: {lacking}: {', '.join(others[:5])}{more}")
+            (plain if reason == "no image" else others).append(f"{name} ({reason})")
+    if others or plain:
+        more = f" and {len(plain) - 5} more" if len(plain) > 5 else ""
+        warn(f"{folder}: {lacking}: {', '.join(others + plain[:5])}{more}")
 
 
 def find_files(folder: Path, names: Iterable[str]) -> list[Path]:
@@ -188,18 +189,21 @@ def decode_image(
         require_file(path)
     try:
         # By an open file, as Pillow 12 maps an uncompressed TIFF that lies on its side into memory the wrong way.
-        handle = open(path, "rb") if content is None else io.BytesIO(content)
-        with handle, Image.open(handle, formats=FORMATS) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise UserError(f"{path} is too large: {image.width}x{image.height} pixels")
-            image = _high_byte(image).convert("RGB") if as_stored else _as_shown(image, path)
-    except UserError:
+        with open(path, "rb") if content is None else io.BytesIO(content) as handle:
+            if not handle.read(1):
+                raise UserError(f"{path} is empty")
+            handle.seek(0)
+            with Image.open(handle, formats=FORMATS) as image:
+                if image.width * image.height > MAX_PIXELS:
+                    raise UserError(f"{path} is too large: {image.width}x{image.height} pixels")
+                image = _high_byte(image).convert("RGB") if as_stored else _as_shown(image, path)
+    except (UserError, MemoryError):
         raise
+    except UnidentifiedImageError:  # its text is about Python's file object
+        raise UserError(f"{path} cannot be decoded (no image of a known kind)") from None
     except Exception as error:  # Pillow's decoders raise many kinds for broken files
-        empty = content == b"" if content is not None else path.stat().st_size == 0
-        unknown = isinstance(error, UnidentifiedImageError)
-        reason = "is empty" if empty else f"cannot be decoded ({'no image of a known kind' if unknown else error})"
-        raise UserError(f"{path} {reason}") from None
+        reason = getattr(error, "strerror", None) or first_sentence(error)
+        raise UserError(f"{path} cannot be decoded ({reason})") from None
     if size and image.size != (size, size):
         if not resize:
             raise UserError(f"{path} is {image.width}x{image.height}, expected {size}x{size}")
@@ -222,7 +226,7 @@ def _as_shown(image: Image.Image, path: Path) -> Image.Image:
     whose brightest value is below 1/16 of that is refused, as its numbers are probably of 10 or 12 bits, unless it
     would be black in any case.  The range of floats and of 32-bit integers is unknown: they are refused.
     """
-    kind, deep = image.format, image.mode == "I;16" or re.search("(LA|RGB.?|CMYK);16", str(image.tile))
+    kind, deep = image.format, image.mode.startswith("I") or re.search("(LA|RGB.?|CMYK);16", str(image.tile))
     image.load()
     with contextlib.suppress(Exception):  # notes that cannot be read hold no orientation
         turn = TURNS.get(image.getexif().get(0x0112))
@@ -350,10 +354,11 @@ def read_labels(file: Path) -> dict[str, int]:
     """The rows of an `image_name,label` csv as {image name: label}, the names in Unicode's composed form (NFC).
 
     A byte-order mark, CRLF, extra columns and spaces around the header are accepted.  Raises UserError, naming file
-    and row, for a missing file or column, two columns or images of one name, or a label that is not 0 to 9.
+    and row, for a missing file, column or name, two columns or images of one name, a quote that is not closed, or a
+    label that is not 0 to 9.
     """
     try:
-        rows = list(csv.reader(io.StringIO(read_text(file), newline="")))
+        rows = list(csv.reader(io.StringIO(read_text(file), newline=""), strict=True))  # no row in an open quote
     except csv.Error as error:
         raise UserError(f"{file} is not a csv file ({error})") from None
     header = [cell.strip().lower() for cell in rows[0]] if rows else []
@@ -380,7 +385,9 @@ def checked_labels(file: Path, rows: Iterable[tuple[int, str, str]]) -> dict[str
     """
     labels: dict[str, int] = {}
     for number, name, label in rows:
-        name = unicodedata.normalize("NFC", name)
+        if not name:
+            raise UserError(f"{file} row {number} names no image")
+        name = str(PurePosixPath(unicodedata.normalize("NFC", name)))  # without "./"
         # int() does not read thousands of digits
         if not (label.isascii() and label.isdigit() and len(label) < 10 and int(label) < NUM_CLASSES):
             raise UserError(f"{file} row {number}: label '{label:.30}' of {name} is not a digit from 0 to 9")

@@ -154,7 +154,7 @@ def read_manifest(domain: Path) -> dict[str, Any] | None:
         return None
     try:
         manifest = json.loads(read_text(file))
-        if not isinstance(manifest["splits"], dict):
+        if dict(manifest["splits"]).keys() != set(SPLITS) or not isinstance(manifest["source"], str):
             raise KeyError("splits")
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{file} cannot be read ({error})") from None

@@ -87,6 +87,9 @@ def test_variants_of_a_csv(text, domain):
         pytest.param(f"0.png,{'9' * 5000}\n", f"label '{'9' * 30}' of 0.png is not a digit", id="a long label"),
         ("0.png,٣\n", "train.csv row 2: label '٣' of 0.png is not a digit"),
         ("0.png\n", "train.csv row 2 has 1 columns"),
+        (",3\n", "train.csv row 2 names no image"),
+        ("0.png,3\n./0.png,4\n", "train.csv row 3: 0.png stands twice"),
+        ('0.png,3,"a note\n1.png,4,another\n', "train.csv is not a csv file (unexpected end of data)"),
         ("", "train.csv has no rows"),
         ("missing.png,3\n", "data/missing.png is missing"),
         ("0.png,3\nmissing.png,3\n", "an image of "),
@@ -232,6 +235,19 @@ def test_numbers_of_no_known_range_are_refused(dtype, tmp_path):
             decode_image(tmp_path / "a.tif")
 
 
+@pytest.mark.parametrize("head", [b"P5 28 28 65535\n", None])
+def test_big_endian_numbers_of_too_few_bits_are_refused(head, tmp_path):
+    """As PGM has them, and as TIFF may."""
+    for bits in (10, 12):
+        numbers = (drawing() / 255 * (2**bits - 1)).astype(">u2").tobytes()
+        if head:
+            (tmp_path / "a.pgm").write_bytes(head + numbers)
+        else:
+            Image.frombytes("I;16B", (28, 28), numbers).save(tmp_path / "a.pgm", "TIFF")
+        with pytest.raises(UserError, match="has 16-bit values, none of which exceeds .* so its range is not known"):
+            decode_image(tmp_path / "a.pgm")
+
+
 def test_a_declared_range_is_used(tmp_path):
     (tmp_path / "a.pgm").write_bytes(b"P5 2 1 1023\n" + bytes([3, 255, 1, 255]))
     assert decode_image(tmp_path / "a.pgm")[0, :, 0].tolist() == [255, 127]
@@ -265,9 +281,16 @@ def test_what_is_listed(tmp_path, capsys):
     assert [path.name for path in images] == ["b.PNG", "c.png", "d.jfif", "gone.png", "no suffix"]
     warn_of_others(tmp_path, images, "left out")
     named = (
-        ".hidden.png (hidden), below (a folder), empty (no image), notes.txt (no image), pipe.png (not a regular file)"
+        ".hidden.png (hidden), below (a folder), pipe.png (not a regular file), empty (no image), notes.txt (no image)"
     )
     assert capsys.readouterr().err == f"warning: {tmp_path}: left out: {named}\n"
+    for number in range(7):
+        (tmp_path / f".{number}.png").touch()
+        (tmp_path / f"a{number}.txt").touch()
+    warn_of_others(tmp_path, images, "left out")  # what may be an image is named in full
+    said = capsys.readouterr().err
+    assert [f" .{number}.png (hidden)" in said for number in range(7)] == [True] * 7
+    assert "a4.txt (no image) and 4 more\n" in said and "pipe.png (not a regular file)" in said
     for name in ("gone.png", "pipe.png"):
         with pytest.raises(UserError, match=f"{name} is "):
             decode_image(tmp_path / name)

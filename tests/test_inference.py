@@ -539,6 +539,13 @@ def test_images_of_every_kind(inside, digits, tmp_path):
     assert found == {path.stem: wanted[path.name] for path in files[:8]}
 
 
+@pytest.mark.parametrize("name", ["a", "re\rturn", "line\nbreak", 'a "quote', "com,ma", " space ", "\udcff", "3"])
+def test_a_name_is_one_cell_of_the_table(name):
+    text = b"image_name,label\n%s,7\n" % p3_inference.cell(name)
+    rows = list(csv.reader(io.StringIO(text.decode("utf-8", "surrogateescape"), newline=""), strict=True))
+    assert rows == [["image_name", "label"], [name, "7"]]
+
+
 def test_a_broken_image_is_named(refused, refused_inside, digits, tmp_path):
     folder, out = digits("svhn", "svhn"), tmp_path / "new" / "out.csv"
     broken = sorted(folder.iterdir())[3].rename(folder / "line\nbreak.png")

@@ -259,6 +259,9 @@ def test_large_photographs_are_reduced(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="empty holds no photograph"):
         originals.read_photographs(tmp_path / "empty")
+    os.mkfifo(tmp_path / "pipe.tgz")
+    with pytest.raises(UserError, match="pipe.tgz is not a regular file"):
+        originals.read_photographs(tmp_path / "pipe.tgz")
 
 
 def test_blending_is_the_difference():

@@ -312,6 +312,17 @@ def test_folders_that_are_refused(prepare, classes, tmp_path, capsys):
     assert not (tmp_path / "tree").exists()
 
 
+@pytest.mark.parametrize("text", ['{"splits": {}}', '{"splits": {"train": 1, "val": 1, "test": 1}}', "[]", "1", ""])
+def test_a_damaged_manifest(text, prepare, tmp_path, capsys):
+    """Neither a set that is there already nor one without anything to verify."""
+    domain = tmp_path / "digits" / "usps"
+    domain.mkdir(parents=True)
+    (domain / MANIFEST).write_text(text)
+    assert prepare(tmp_path, "--only", "usps", "--input", tmp_path) == 2
+    assert f"{domain / MANIFEST} cannot be read (" in capsys.readouterr().err
+    assert prepare(tmp_path, "--verify", "--only", "usps") == 2
+
+
 def test_images_without_a_label_are_told(prepare, classes, tmp_path, capsys):
     own = classes(tmp_path / "own")
     (own / "stray.png").write_bytes(png(noise(28, 28)))
