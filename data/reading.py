@@ -141,7 +141,7 @@ def find_files(folder: Path, names: Iterable[str]) -> list[Path]:
     """The files that a table calls `names`, relative to `folder`, whether they are there or not.
 
     A letter with an accent may be one character in the table and two in the folder (NFC, NFD), and a locale may
-    show neither.  Raises UserError if two files have one name in that sense.
+    show neither; spaces around a name do not count.  Raises UserError if two files have one name in that sense.
     """
     listed: dict[Path, dict[str, list[str]]] = {}
 
@@ -151,10 +151,11 @@ def find_files(folder: Path, names: Iterable[str]) -> list[Path]:
             with contextlib.suppress(OSError, ValueError):
                 for other in os.listdir(place):
                     seen = os.fsencode(other).decode("utf-8", "surrogateescape")
-                    listed[place].setdefault(unicodedata.normalize("NFC", seen), []).append(other)
-        there = listed[place].get(unicodedata.normalize("NFC", name), [name])
+                    listed[place].setdefault(unicodedata.normalize("NFC", seen).strip(), []).append(other)
+        there = listed[place].get(unicodedata.normalize("NFC", name).strip(), [name])
         if len(there) > 1:
-            raise UserError(f"{place} holds {len(there)} files that are all called {name} (NFC, NFD): rename one")
+            reason = "but for spaces around a name and the form of accents (NFC, NFD)"
+            raise UserError(f"{place} holds {len(there)} files that are all called {name} {reason}: rename one")
         return place / there[0]
 
     def find(name: str) -> Path:

@@ -326,6 +326,13 @@ def test_two_files_of_one_name(tmp_path):
         find_files(tmp_path / "data", ["é.png"])
 
 
+def test_spaces_around_a_name_do_not_count(tmp_path):
+    """A csv's are taken off."""
+    for name in (" a.png", "b b.png "):
+        write_image(tmp_path / "a.png").rename(tmp_path / name)
+    assert [path.name for path in find_files(tmp_path, ["a.png", "b b.png"])] == [" a.png", "b b.png "]
+
+
 def test_names_beyond_the_locale(tmp_path):
     write_image(tmp_path / "data" / "größe.png")
     (tmp_path / "train.csv").write_text("image_name,label\ngröße.png,4\nweiß.png,3\n", encoding="utf-8")

@@ -46,6 +46,7 @@ from small_originals import contents
 
 import models.ddpm
 import p2_inference
+import p3_inference
 import sampling.digits
 import sampling.faces
 import sampling.labels

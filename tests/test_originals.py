@@ -8,6 +8,7 @@ import http.server
 import importlib
 import io
 import json
+import os
 import shutil
 import struct
 import sys
