@@ -6,6 +6,7 @@ import fcntl
 import importlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -23,6 +24,9 @@ from common.checkpoint import export_weights
 from models.dann import DANN
 from models.dcgan import Critic, Discriminator, Generator, initialize_weights
 from models.ddpm import ContextUnet
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as for a shell's background job, whose scripts inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).resolve().parent.parent
 # What only training, scores or tests need: inference does without, and is always called here as if it were missing.
