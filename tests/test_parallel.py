@@ -194,12 +194,13 @@ def test_too_small_a_batch(refused_inside, monkeypatch, tmp_path):
 def test_one_process_of_torchrun_is_alone(monkeypatch):
     for name, value in variables(0, 1).items():
         monkeypatch.setenv(name, value)
-    assert join(torch.device("cpu"), 8) == Share(slice(0, 8)) and Share(slice(0, 8)).alone
+    assert join(torch.device("cpu"), 8) == Share(slice(None)) and Share(slice(None)).alone
 
 
 def test_each_process_has_a_device_of_its_own(monkeypatch):
     chosen = []
-    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available: torch.device("cuda"))
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda **_: torch.device("cuda"))
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
     monkeypatch.setattr(torch.accelerator, "device_count", lambda: 4)
     monkeypatch.setattr(torch.accelerator, "set_device_index", chosen.append)
     monkeypatch.setattr(torch, "empty", lambda *shape, device: None)
