@@ -90,7 +90,7 @@ def paste_neighbors(images: Tensor, random: Stream, probability: float) -> Tenso
 def blur(images: Tensor, random: Stream, probability: float) -> Tensor:
     """Smooth some of the images (rows, c, h, w) with a 3 x 3 binomial kernel."""
     channels = images.shape[1]
-    kernel = BINOMIAL.to(images.device, non_blocking=True).expand(channels, 1, 3, 3)
+    kernel = BINOMIAL.to(images, non_blocking=True).expand(channels, 1, 3, 3)
     smooth = F.conv2d(F.pad(images, (1, 1, 1, 1), mode="replicate"), kernel, groups=channels)
     return torch.where(random.rand(1, 1, 1) < probability, smooth, images)
 
