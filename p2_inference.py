@@ -11,7 +11,7 @@ samplers do is in models/diffusion.py.  10 calls, guidance 2 and none of it in t
 from the table of `experiments.p2 --part tradeoff`, against training digits: of the rows of which both judges read at
 least 99.5 % it has the lowest FID.
 
-Expect, on two CPU cores with avx512_bf16: a minute and a half, 0.6 GB of memory however many images are drawn; 99.6 %
+Expect, on two CPU cores with avx512_bf16: a minute, 0.6 GB of memory however many images are drawn; 99.6 %
 of the digits read by the course's classifier, 99.9 % by our judge.
 """
 
