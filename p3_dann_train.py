@@ -40,7 +40,7 @@ from common.images import make_grid, to_uint8
 from common.streams import Stream
 from data.augment import domain_augment
 from data.batches import Images
-from data.reading import load_digits
+from data.reading import load_digits, load_unlabelled_digits
 from models.dann import DANN
 from sampling.labels import (
     KEEPING_COLORS,
@@ -172,7 +172,7 @@ def target_digits(config: Config, device: torch.device) -> Images:
 
     Its own labels are not seen.
     """
-    digits, labels = load_digits(config.target, "train")[0], None
+    digits, labels = load_unlabelled_digits(config.target, "train"), None
     if config.teachers:
         known = [load_dann(Path(weights.strip())) for weights in config.teachers.split(",")]
         labels = torch.stack([mean_probabilities(network, digits, *how) for network, *how in known]).mean(0)
