@@ -131,7 +131,7 @@ class Run:
         self.share.synchronize(*(part for part in state.values() if isinstance(part, nn.Module) and part.training))
         self._saved_step = self.step if saved else -1
         self._saved_at = self._logged_at = time.monotonic()
-        self._logged_step, self._logged_images = self.step, self.seen_before + self.step * self.config.batch_size
+        self._logged_step, self._logged_images = self.step, self.images_after(self.step)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._ask_to_stop)
         self.note(f"{'continuing at' if saved else 'starting at'} step {self.step}: {shlex.join(sys.argv)}")
@@ -235,6 +235,10 @@ class Run:
             self._save()
         self._close(stopping if self.step > first else 0)
 
+    def images_after(self, steps: int) -> int:
+        """The images seen after so many steps, those of the training before this one included."""
+        return self.seen_before + steps * self.config.batch_size
+
     def _make_step(self, number: int) -> Step:
         # Without the images seen before, a training that goes on from another would draw the other's numbers again.
         seed = (self.config.seed, self.seen_before) if self.seen_before else self.config.seed
@@ -246,7 +250,7 @@ class Run:
             rows,
             seed,
             random=Stream(generator(seed, "step", number), batch_size, rows, self.device),
-            images=self.seen_before + (number + 1) * batch_size,
+            images=self.images_after(number + 1),
             done=number / self.length,
             is_last=number + 1 == self.length,
             is_logged=(number + 1) % self.config.log_every == 0,
@@ -301,7 +305,7 @@ class Run:
             about = {"step": self.step, "images": self.config.images, "seen_before": self.seen_before}
             states = {name: part.state_dict() for name, part in self._state.items()}
             save_checkpoint(self.checkpoint, about | {"fixed": self._fixed} | states)
-            images = self.seen_before + self.step * self.config.batch_size
+            images = self.images_after(self.step)
             for name, (network, notes) in self._releases.items():
                 export_weights(self.folder.path / name, network(), images=images, seed=self.config.seed, **notes)
         self._saved_step, self._saved_at = self.step, time.monotonic()
