@@ -1,58 +1,58 @@
-"""Make the course's data tree of public originals or of your own images; verify a tree; look at it.
+"""Make the course's data tree of public originals or of your own images; verify a tree.
 
     python3 prepare_data.py hw2_data                            # fetch the originals into originals/, make all sets
     python3 prepare_data.py hw2_data --sources DIR              # of originals that lie in DIR; fetch what it lacks
     python3 prepare_data.py hw2_data --only svhn --input DIR    # of a folder of your own images, see docs/data.md
     python3 prepare_data.py --verify hw2_data                   # read every image, print a table beside the course's
-    python3 prepare_data.py --preview hw2_data                  # contact sheets, hw2_data/preview/SET.png
     python3 prepare_data.py --builtin builtin_data              # a small stand-in
 
-face     CelebA: 64x64 at (12, 30) of the aligned photographs at half resolution (img_align_celeba, as folder or
-         zip, and list_eval_partition.txt)
-mnistm   MNIST (idx files) over patches of BSDS500's photographs (BSR_bsds500.tgz) or of --photographs
-svhn     SVHN's cropped digits (train_32x32.mat, test_32x32.mat), 28x28
-usps     USPS (usps.bz2, usps.t.bz2), 28x28, one grey channel
-
-Training and test set of each original are pooled and split anew, with the course's numbers: 80 % of 80 % of the
-digits are train, 20 % of 80 % val, the rest is test, with its labels in test.csv and images in test/.  Of CelebA,
-38,464 faces are train, 2,025 val and another 2,025 test.  The same seed and originals give the same images.
+Training and test set of each original (CelebA; MNIST over patches of BSDS500; SVHN; USPS) are pooled and split anew
+with the course's numbers: 80 % of 80 % of the digits are train, 20 % of 80 % val, the rest is test, with its labels in
+test.csv and images in test/; of CelebA, 38,464 faces are train, 2,025 val and another 2,025 test.  The same seed and
+originals give the same images.
 
 A set appears whole, with a MANIFEST of counts, means and SHA-256, or not at all, and is never overwritten: made again
-of the same pixels and labels it is there already, of others it is refused.  One process at a time writes into a folder.
-
-The built-in data are for smoke runs and tests only: scikit-learn's digits restyled, and faces drawn by the script.
+of the same pixels and labels it is there already, of others it is refused.  The built-in data are for smoke runs and
+tests only: scikit-learn's digits restyled, and faces drawn by the script.
 """
 
 from common.start import run_script
 
 import contextlib
-import os
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from common.config import UserError, option, parse_config
 from common.files import locked
 from data.builtin import write_builtin
-from data.originals import Sources, own, public
+from data.originals import own, public
 from data.reading import warn
-from data.tree import COURSE, HEADER, describe, present_splits, preview, read_manifest, recipe_of, row_of, write_set
+from data.tree import COURSE, HEADER, SPLITS, describe, image_folder, read_manifest, recipe_of, row_of, write_set
 
 
 @dataclass(frozen=True)
 class Config:
-    folder: Path = option(None, "the data tree: to make, or to verify, preview or fill with the built-in data")
+    folder: Path = option(None, "the data tree: to make, to verify, or to fill with the built-in data")
     only: str = option("", "some of face,mnistm,svhn,usps; without it all four")
-    sources: Path = option(Path("originals"), "folder of the originals, sub-folders included")
+    sources: Path = option(Path("originals"), "folder of the originals, laid out as docs/data.md says")
     download: bool = option(True, "fetch the originals that --sources lacks")
-    checksums: bool = option(True, "refuse originals whose MD5 is not the one that torchvision knows")
-    photographs: str = option("", "folder or tar of photographs to use instead of BSDS500")
     input: str = option("", "folder of your own images of the one set that --only names")
     verify: bool = option(False, "read every image and print a table beside the course's numbers")
-    preview: bool = option(False, "write a contact sheet of each set")
     builtin: bool = option(False, "make the built-in data in a new or empty folder")
     count: int = option(600, "--builtin: training digits of each set; a third val, half faces", low=30, high=1200)
     seed: int = option(0, "of the split, of MNIST-M's patches and of the built-in data", low=0)
+
+
+@contextlib.contextmanager
+def told(errors: list[UserError]) -> Iterator[None]:
+    """A refusal is printed and kept, and what follows is read nevertheless."""
+    try:
+        yield
+    except UserError as error:
+        print(f"prepare_data.py: error: {error}", file=sys.stderr)
+        errors.append(error)
 
 
 def verify(root: Path, names: list[str]) -> int:
@@ -60,27 +60,23 @@ def verify(root: Path, names: list[str]) -> int:
     if not root.is_dir():
         raise UserError(f"{root} is {'not a folder' if root.exists() else 'missing'}")
     print(HEADER)
-    failed = 0
+    errors: list[UserError] = []
     for name in names:
-        domain, seen = root / COURSE[name].folder, {}
-        try:
+        course, manifest, seen = COURSE[name], None, {}
+        domain = root / course.folder
+        with told(errors):
             manifest = read_manifest(domain)
-        except UserError as error:
-            print(f"prepare_data.py: error: {error}", file=sys.stderr)
-            manifest, failed = None, failed + 1
-        for split in present_splits(domain, name) if manifest is None else manifest["splits"]:
-            try:
+        for split in SPLITS:
+            if split == "test" and not manifest and not image_folder(domain, name, split).exists():
+                continue  # the course's test.csv is a format sample without images
+            with told(errors):
                 found = describe(domain, name, split, seen)
                 print(row_of(name, split, found), flush=True)
-                if manifest and found._asdict() != manifest["splits"][split]:
+                if manifest and found["sha256"] != manifest["sha256"][split]:
                     raise UserError(f"{domain}: the {split} split is not what its MANIFEST says, it was changed")
-            except UserError as error:
-                print(f"prepare_data.py: error: {error}", file=sys.stderr)
-                failed += 1
-            else:
-                if found.modes != [COURSE[name].mode]:
-                    warn(f"{domain}: the {split} images are {', '.join(found.modes)}, the course's {COURSE[name].mode}")
-    return failed
+                if found["modes"] != [course.mode]:
+                    warn(f"{domain}: the {split} images are {', '.join(found['modes'])}, the course's {course.mode}")
+    return len(errors)
 
 
 def make(config: Config, names: list[str]) -> None:
@@ -89,22 +85,16 @@ def make(config: Config, names: list[str]) -> None:
     for place in places.values():
         if place.exists() and read_manifest(place) is None:
             raise UserError(f"{place} is there already and was not made by prepare_data.py, choose another folder")
-    sources = Sources(config.sources, config.download, config.checksums)
     for name, place in places.items():
         if config.input:
             originals = own(Path(config.input), name)
         else:
-            originals = public(name, sources, config.photographs, config.seed)
-        if not place.exists():
-            # The tree, and the disk that a link in it may lead to, which another tree may share.
-            folders = {os.path.realpath(folder) for folder in (config.folder, place.parent)}
-            with contextlib.ExitStack() as stack:
-                for folder in sorted(folders):
-                    stack.enter_context(locked(Path(folder)))
-                if not place.exists():  # still
-                    write_set(config.folder, name, originals, config.seed)
-                    print(f"{place}: made of {originals.source}", flush=True)
-                    continue
+            originals = public(name, config.sources, config.download, config.seed)
+        with locked(config.folder):
+            if not place.exists():
+                write_set(config.folder, name, originals, config.seed)
+                print(f"{place}: made of {originals.source}", flush=True)
+                continue
         manifest, recipe = read_manifest(place), recipe_of(name, originals, config.seed)
         if different := [key for key in recipe if key != "source" and manifest.get(key) != recipe[key]]:
             what = "with another seed" if different == ["seed"] else "of other images or labels"
@@ -117,19 +107,13 @@ def main() -> None:
     names = [name.strip() for name in config.only.split(",")] if config.only else list(COURSE)
     if unknown := [name for name in names if name not in COURSE]:
         raise UserError(f"--only: {unknown[0]!r} is not one of {', '.join(COURSE)}")
-    if config.verify + config.preview + config.builtin > 1:
-        raise UserError("give only one of --verify, --preview and --builtin")
+    if config.verify and config.builtin:
+        raise UserError("give only one of --verify and --builtin")
     if config.input and len(names) != 1:
         raise UserError("--input is of one set: name it, for example --only svhn")
     try:
         if config.verify:
             sys.exit(2 if verify(config.folder, names) else 0)
-        elif config.preview:
-            present = [name for name in names if (config.folder / COURSE[name].folder).is_dir()]
-            if not present:
-                raise UserError(f"{config.folder} holds none of {', '.join(names)}")
-            for name in present:
-                print(preview(config.folder, name))
         elif config.builtin:
             with locked(config.folder):
                 write_builtin(config.folder, config.count, config.seed)
@@ -138,9 +122,8 @@ def main() -> None:
     except OSError as error:
         if isinstance(error, BrokenPipeError):
             raise
-        raise UserError(
-            f"{error.filename or config.folder} cannot be read or written: {error.strerror or error}"
-        ) from None
+        where = error.filename or config.folder
+        raise UserError(f"{where} cannot be read or written: {error.strerror or error}") from None
 
 
 if __name__ == "__main__":

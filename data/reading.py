@@ -1,7 +1,8 @@
-"""Reading images and labels, once, into uint8 tensors; and the order in which training visits them."""
+"""Reading images and labels, once, into uint8 tensors."""
 
 import contextlib
 import csv
+import functools
 import hashlib
 import io
 import os
@@ -9,13 +10,14 @@ import re
 import sys
 import unicodedata
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from tqdm import tqdm
 
@@ -27,20 +29,29 @@ FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF", "GIF", "PPM", "AVIF", "JPEG2000
 MAX_PIXELS = 64 * 1024 * 1024  # of one image file; more is taken for a decompression bomb
 BLANK = 4  # grey levels between the darkest and the brightest value of an image that shows nothing
 NUM_CLASSES = 10
+DIGITS = list("0123456789")
 DECODED_AT_ONCE = 64  # by a thread
 CACHE_BYTES = 4 << 30  # of decoded images and features; beyond it what was not read for longest goes
 OTHER_DATA = "give another folder by --data, --source or --target, or make one: python3 prepare_data.py hw2_data"
-TURNS = {  # by EXIF's orientation
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
+
+T = TypeVar("T")
 
 warnings.filterwarnings("ignore", module="PIL")  # of notes in an image that nobody asked for
+
+
+def warn(text: str) -> None:
+    """One line on stderr."""
+    print(in_one_line(f"warning: {text}"), file=sys.stderr)
+
+
+def in_threads(function: Callable[[Any], T], items: Sequence[Any], title: str, unit: str = "img") -> Iterator[T]:
+    """function(item) of every item in order, by a few threads; what takes long has a progress bar on a terminal."""
+    with ThreadPoolExecutor(min(4, torch.get_num_threads())) as pool:  # Python's lock allows little more
+        try:
+            yield from tqdm(pool.map(function, items), title, len(items), unit=unit, disable=None, delay=1)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
 
 
 # Folders
@@ -56,23 +67,18 @@ def list_files(folder: Path, below: bool = False) -> list[Path]:
     if not os.path.isdir(folder):  # unlike folder.is_dir(), without errors for odd names
         raise UserError(f"{folder} is {'not a folder' if os.path.exists(folder) else 'missing'}")
 
-    def visit(place: Path, above: frozenset[str]) -> Iterator[Path]:
-        try:
-            with os.scandir(place) as opened:
-                entries = sorted(opened, key=lambda entry: entry.name)
-        except OSError as error:
-            raise UserError(f"{place} cannot be read: {error.strerror}") from None
-        for entry in entries:
-            path = place / entry.name
-            if entry.name.startswith("."):
-                continue
-            if os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir():
-                if below and (real := os.path.realpath(path)) not in above:
-                    yield from visit(path, above | {real})
-            elif entry.is_file(follow_symlinks=False) or os.path.isfile(path) or not os.path.exists(path):
-                yield path
+    def refuse(error: OSError):
+        raise UserError(f"{error.filename} cannot be read: {error.strerror}") from None
 
-    return list(visit(folder, frozenset({os.path.realpath(folder)})))
+    files = []
+    for place, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
+        above = {os.path.realpath(parent) for parent in (place, *Path(place).parents)}
+        visible = [name for name in folders if below and not name.startswith(".")]
+        folders[:] = [name for name in visible if os.path.realpath(os.path.join(place, name)) not in above]
+        for path in (Path(place, name) for name in names if not name.startswith(".")):
+            if os.path.isfile(path) or not os.path.exists(path):
+                files.append(path)
+    return sorted(files, key=lambda path: path.parts)
 
 
 def is_image(path: Path) -> bool:
@@ -94,47 +100,31 @@ def list_images(folder: Path) -> list[Path]:
     """
     paths = [path for path in list_files(folder) if is_image(path)]
     if not paths:
-        below = _below(folder, lambda place: any(path.suffix.lower() in IMAGE_SUFFIXES for path in place.iterdir()))
-        meant = f"; did you mean {below}?" if below else f" ({', '.join(sorted(IMAGE_SUFFIXES))})"
+        meant = _did_you_mean(folder, lambda path: path.suffix.lower() in IMAGE_SUFFIXES)
         raise UserError(f"{folder} holds no image{meant}")
     return paths
 
 
-def _below(folder: Path, wanted: Callable[[Path], bool]) -> Path | None:
-    """The first folder, one or two levels below `folder`, that is `wanted`."""
+def _did_you_mean(folder: Path, wanted: Callable[[Path], bool]) -> str:
+    """A question that names the first folder, one or two levels below `folder`, with a file that is `wanted`."""
     with contextlib.suppress(OSError):
-        for pattern in ("*", "*/*"):
-            for place in sorted(folder.glob(pattern)):
-                if place.is_dir() and wanted(place):
-                    return place
-    return None
-
-
-def warn(text: str) -> None:
-    """One line on stderr."""
-    print(in_one_line(f"warning: {text}"), file=sys.stderr)
+        for path in (*sorted(folder.glob("*/*")), *sorted(folder.glob("*/*/*"))):
+            if wanted(path):
+                return f"; did you mean {path.parent}?"
+    return ""
 
 
 def warn_of_others(folder: Path, images: list[Path], lacking: str) -> None:
-    """Say on stderr which entries of a folder are not among its `images`, why, and that they are `lacking`.
+    """Say on stderr which entries of a folder are not among its `images`, and that they are `lacking`.
 
-    What may be or hold an image is named in full, of other files the first five.  Hidden files that are no images,
-    such as .DS_Store, are not worth a word.
+    Hidden files that are no images, such as .DS_Store, are not worth a word.
     """
-    others, plain, taken = [], [], {path.name for path in images}
-    for name in sorted(set(os.listdir(folder)) - taken):
-        path = folder / name
-        if os.path.isdir(path):
-            reason = "a folder"
-        elif not os.path.isfile(path):
-            reason = "not a regular file"
-        else:
-            reason = "hidden" if name.startswith(".") else "no image"
-        if not name.startswith(".") or (reason == "hidden" and is_image(path)):
-            (plain if reason == "no image" else others).append(f"{name} ({reason})")
-    if others or plain:
-        more = f" and {len(plain) - 5} more" if len(plain) > 5 else ""
-        warn(f"{folder}: {lacking}: {', '.join(others + plain[:5])}{more}")
+    others = set(os.listdir(folder)) - {path.name for path in images}
+    others = [name for name in others if not name.startswith(".") or is_image(folder / name)]
+    others.sort(key=lambda name: (name.startswith("."), name))
+    if others:
+        more = f" and {len(others) - 10} more" if len(others) > 10 else ""
+        warn(f"{folder}: {lacking}: {', '.join(others[:10])}{more}")
 
 
 def find_files(folder: Path, names: Iterable[str]) -> list[Path]:
@@ -143,25 +133,26 @@ def find_files(folder: Path, names: Iterable[str]) -> list[Path]:
     A letter with an accent may be one character in the table and two in the folder (NFC, NFD), and a locale may
     show neither; spaces around a name do not count.  Raises UserError if two files have one name in that sense.
     """
-    listed: dict[Path, dict[str, list[str]]] = {}
 
-    def entry(place: Path, name: str) -> Path:
-        if place not in listed:
-            listed[place] = {}
-            with contextlib.suppress(OSError, ValueError):
-                for other in os.listdir(place):
-                    seen = os.fsencode(other).decode("utf-8", "surrogateescape")
-                    listed[place].setdefault(unicodedata.normalize("NFC", seen).strip(), []).append(other)
-        there = listed[place].get(unicodedata.normalize("NFC", name).strip(), [name])
-        if len(there) > 1:
-            reason = "but for spaces around a name and the form of accents (NFC, NFD)"
-            raise UserError(f"{place} holds {len(there)} files that are all called {name} {reason}: rename one")
-        return place / there[0]
+    def plain(name: str) -> str:
+        return unicodedata.normalize("NFC", name).strip()
+
+    @functools.cache
+    def entries(place: Path) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        with contextlib.suppress(OSError, ValueError):
+            for entry in os.listdir(place):
+                found.setdefault(plain(os.fsencode(entry).decode("utf-8", "surrogateescape")), []).append(entry)
+        return found
 
     def find(name: str) -> Path:
         place = folder
         for part in PurePosixPath(name).parts:
-            place = entry(place, part)
+            same = entries(place).get(plain(part), [part])
+            if len(same) > 1:
+                reason = "but for spaces around a name and the form of accents (NFC, NFD)"
+                raise UserError(f"{place} holds {len(same)} files that are all called {part} {reason}: rename one")
+            place /= same[0]
         return place
 
     return [find(name) for name in names]
@@ -230,28 +221,25 @@ def _as_shown(image: Image.Image, path: Path) -> Image.Image:
     kind, deep = image.format, image.mode.startswith("I") or re.search("(LA|RGB.?|CMYK);16", str(image.tile))
     image.load()
     with contextlib.suppress(Exception):  # notes that cannot be read hold no orientation
-        turn = TURNS.get(image.getexif().get(0x0112))
-        image = image.transpose(turn) if turn is not None else image
+        image = ImageOps.exif_transpose(image)
     if image.mode == "F" or (image.mode == "I" and kind not in ("PNG", "PPM")):
         numbers = "floats" if image.mode == "F" else "32-bit integers"
         raise UserError(f"{path} holds {numbers}, whose range is not known: save it with 8 or 16 bits")
     if image.mode.startswith("I") and (key := image.info.get("transparency")) is not None:
-        visible = Image.fromarray((np.asarray(image) != key).astype(np.uint8) * 255)
+        visible = Image.fromarray(np.asarray(image) != key)
         image = _high_byte(image)
         image.putalpha(visible)
     image = _high_byte(image)
-    alpha = None
-    if image.has_transparency_data:
+    if transparent := image.has_transparency_data:
         image = image.convert("LA" if image.mode == "La" else "RGBA").convert("RGBA")
-        alpha = image.getchannel("A")
     rgb = image.convert("RGB")
     if deep and 1 < (top := np.asarray(rgb).max()) < 16:
         raise UserError(
             f"{path} has 16-bit values, none of which exceeds {256 * int(top) + 255} of 65,535, so its range is not "
             "known: save it with 8 bits, or with values up to 65,535"
         )
-    if alpha is not None and alpha.getextrema()[0] < 255:
-        cover, grey = np.asarray(alpha, np.float64), np.asarray(rgb.convert("L"))
+    if transparent:
+        cover, grey = np.asarray(image.getchannel("A"), np.float64), np.asarray(rgb.convert("L"))
         dark = (cover * grey).sum() <= 127.5 * cover.sum()
         paper = Image.new("RGBA", image.size, "white" if dark else "black")
         rgb = Image.alpha_composite(paper, image).convert("RGB")
@@ -265,27 +253,17 @@ def decode_images(paths: list[Path], size: int, resize: bool = False, as_stored:
     """
     images = np.empty((len(paths), 3, size, size), dtype=np.uint8)
 
-    def decode(some: slice) -> int:
+    def decode(some: slice) -> None:  # a task of one small image costs as much as the image
         for index in range(some.start, some.stop):
-            pixels = decode_image(paths[index], size, resize, as_stored=as_stored)
-            images[index] = pixels.transpose(2, 0, 1)
-        return some.stop - some.start
+            images[index] = decode_image(paths[index], size, resize, as_stored=as_stored).transpose(2, 0, 1)
 
-    with (
-        # Python's lock allows little more; and a task of one small image costs as much as the image.
-        ThreadPoolExecutor(min(4, torch.get_num_threads())) as pool,
-        tqdm(total=len(paths), desc="decoding", unit="img", disable=len(paths) < 5000) as progress,
-    ):
-        try:
-            for count in pool.map(decode, chunks(len(paths), DECODED_AT_ONCE)):
-                progress.update(count)
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
-    flat = images.reshape(len(images), 3 * size * size)
-    blank = np.flatnonzero(flat.max(1) - flat.min(1) < BLANK) if len(paths) and not as_stored else []
-    if len(blank):
-        warn(f"{len(blank)} of {len(paths)} images are of one colour, {paths[blank[0]]} first")
+    for _ in in_threads(decode, list(chunks(len(paths), DECODED_AT_ONCE)), "decoding", f"x{DECODED_AT_ONCE} img"):
+        pass
+    if len(paths) and not as_stored:
+        flat = images.reshape(len(images), -1)
+        blank = np.flatnonzero(flat.max(1) - flat.min(1) < BLANK)
+        if len(blank):
+            warn(f"{len(blank)} of {len(paths)} images are of one colour, {paths[blank[0]]} first")
     return torch.from_numpy(images)
 
 
@@ -293,24 +271,24 @@ def cached(paths: list[Path], kind: str, compute: Callable[[], np.ndarray], of: 
     """What `compute` makes of the files `paths`, kept in the user's cache folder.
 
     The key is `kind` with the names, sizes and times of the files, those of their last change included.  It replaces
-    what was kept of the same `kind` and folder or table `of`, without it of the same paths, before they changed; of
-    everything in the cache, CACHE_BYTES stay.  A missing file is a UserError.
+    what was kept of the same `kind` and folder or table `of` before they changed; of everything in the cache,
+    CACHE_BYTES stay.  A missing file is a UserError.
     """
-    digest, names = hashlib.blake2b(kind.encode(), digest_size=16), hashlib.blake2b(kind.encode(), digest_size=8)
+
+    def checksum(text: str) -> str:
+        return hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=12).hexdigest()
+
+    files = []
     for path in paths:
         require_file(path)
-        status = path.stat()
-        times = f"{status.st_mtime_ns}|{status.st_ctime_ns}"  # an image copied with its old time has a new ctime
-        name = os.path.abspath(path).encode("utf-8", "surrogateescape")
-        digest.update(name + f"|{status.st_size}|{times}\n".encode())
-        names.update(name + b"\n" if of is None else b"")
-    if of is not None:
-        names.update(os.path.abspath(of).encode("utf-8", "surrogateescape"))
+        status = path.stat()  # an image copied with its old time has a new ctime
+        files.append(f"{os.path.abspath(path)}|{status.st_size}|{status.st_mtime_ns}|{status.st_ctime_ns}")
     try:
         root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dlcv-hw2"
     except RuntimeError:  # no HOME, and a user whom the system does not know: no cache
         return compute()
-    file = root / f"{names.hexdigest()}-{digest.hexdigest()}.npy"
+    place = checksum(f"{kind}|{of and os.path.abspath(of)}")
+    file = root / f"{place}-{checksum(chr(10).join(files))}.npy"
     try:
         array = np.load(file, allow_pickle=False)
         with contextlib.suppress(OSError):
@@ -320,26 +298,18 @@ def cached(paths: list[Path], kind: str, compute: Callable[[], np.ndarray], of: 
         array = compute()
     with contextlib.suppress(UserError, OSError):  # a cache that cannot be written costs only time
         atomic_write(file, lambda handle: np.save(handle, array))
-        _tidy(root, file)
+        remove_parts(root)  # of processes that were killed
+        total = 0
+        for old in sorted(root.glob("*.npy"), key=lambda old: (old != file, -old.stat().st_mtime)):
+            replaced = old.name.startswith(place)
+            total += 0 if replaced else old.stat().st_size
+            if old != file and (replaced or total + array.nbytes > CACHE_BYTES):
+                old.unlink(missing_ok=True)
     return array
 
 
-def _tidy(root: Path, newest: Path) -> None:
-    """Remove from the cache what `newest` replaces, what killed processes left, and what was not read for longest."""
-    remove_parts(root)
-    for old in root.glob(f"{newest.name.split('-')[0]}-*.npy"):
-        if old != newest:
-            old.unlink(missing_ok=True)
-    kept = sorted(root.glob("*.npy"), key=lambda file: (file != newest, -file.stat().st_mtime))
-    total = 0
-    for file in kept:
-        total += file.stat().st_size
-        if total > CACHE_BYTES and file != newest:
-            file.unlink(missing_ok=True)
-
-
 def _cached_images(paths: list[Path], size: int, of: Path) -> Tensor:
-    return torch.from_numpy(cached(paths, f"2 {size}", lambda: decode_images(paths, size).numpy(), of))
+    return torch.from_numpy(cached(paths, f"3 {size}", lambda: decode_images(paths, size).numpy(), of))
 
 
 def load_folder(folder: Path, size: int) -> Tensor:
@@ -351,11 +321,14 @@ def load_folder(folder: Path, size: int) -> Tensor:
     return _cached_images(paths, size, folder)
 
 
+# Labels
+
+
 def read_labels(file: Path) -> dict[str, int]:
     """The rows of an `image_name,label` csv as {image name: label}, the names in Unicode's composed form (NFC).
 
-    A byte-order mark, CRLF, extra columns and spaces around the header are accepted.  Raises UserError, naming file
-    and row, for a missing file, column or name, two columns or images of one name, a quote that is not closed, or a
+    A byte-order mark, CRLF, extra columns and spaces around cells are accepted.  Raises UserError, naming file and
+    row, for a missing file, column or name, two columns or images of one name, a quote that is not closed, or a
     label that is not 0 to 9.
     """
     try:
@@ -363,19 +336,16 @@ def read_labels(file: Path) -> dict[str, int]:
     except csv.Error as error:
         raise UserError(f"{file} is not a csv file ({error})") from None
     header = [cell.strip().lower() for cell in rows[0]] if rows else []
-    if "image_name" not in header or "label" not in header:
-        raise UserError(f"{file} lacks the header image_name,label")
     for name in ("image_name", "label"):
-        if header.count(name) > 1:
-            raise UserError(f"{file} has {header.count(name)} columns called {name}, in {','.join(header)}")
-    name_column, label_column = header.index("image_name"), header.index("label")
+        if header.count(name) != 1:
+            raise UserError(f"{file} has {header.count(name)} columns called {name}, expected image_name,label")
+    columns = header.index("image_name"), header.index("label")
     cells = []
     for number, row in enumerate(rows[1:], 2):
-        if not any(cell.strip() for cell in row):
-            continue
-        if len(row) <= max(name_column, label_column):
-            raise UserError(f"{file} row {number} has {len(row)} columns, expected image_name,label")
-        cells.append((number, row[name_column].strip(), row[label_column].strip()))
+        if any(cell.strip() for cell in row):
+            if len(row) <= max(columns):
+                raise UserError(f"{file} row {number} has {len(row)} columns, expected image_name,label")
+            cells.append((number, *(row[column].strip() for column in columns)))
     return checked_labels(file, cells)
 
 
@@ -389,8 +359,7 @@ def checked_labels(file: Path, rows: Iterable[tuple[int, str, str]]) -> dict[str
         if not name:
             raise UserError(f"{file} row {number} names no image")
         name = str(PurePosixPath(unicodedata.normalize("NFC", name)))  # without "./"
-        # int() does not read thousands of digits
-        if not (label.isascii() and label.isdigit() and len(label) < 10 and int(label) < NUM_CLASSES):
+        if label not in DIGITS:
             raise UserError(f"{file} row {number}: label '{label:.30}' of {name} is not a digit from 0 to 9")
         if name in labels:
             raise UserError(f"{file} row {number}: {name} stands twice")
@@ -404,9 +373,10 @@ def load_digits(domain: Path, split: str) -> tuple[Tensor, Tensor]:
     """A split of a digits folder with `data/` and `{split}.csv`: uint8 (n, 3, 28, 28) and int64 labels (n,)."""
     file = domain / f"{split}.csv"
     if not os.path.exists(file):
-        above = domain.parent if (domain.parent / file.name).exists() else None
-        meant = above or _below(domain, lambda place: (place / file.name).exists())
-        raise UserError(f"{file} is missing" + (f"; did you mean {meant}?" if meant else f": {OTHER_DATA}"))
+        if os.path.exists(domain.parent / file.name):
+            raise UserError(f"{file} is missing; did you mean {domain.parent}?")
+        meant = _did_you_mean(domain, lambda path: path.name == file.name)
+        raise UserError(f"{file} is missing{meant or f': {OTHER_DATA}'}")
     labels = read_labels(file)
     try:
         images = _cached_images(find_files(domain / "data", labels), 28, file)

@@ -96,7 +96,7 @@ def test_a_tree_appears_whole_or_not_at_all(prepare, builtin, tmp_path, monkeypa
         assert said in capsys.readouterr().out
     assert contents(folder) == contents(builtin)
     assert prepare("--builtin", folder, "--count", 40) == 2
-    assert "holds built-in data of another --count or --seed" in capsys.readouterr().err
+    assert "is not empty, or of another --count or --seed" in capsys.readouterr().err
 
 
 def test_without_scikit_learn(prepare, tmp_path, monkeypatch, capsys):
@@ -110,8 +110,8 @@ def test_without_scikit_learn(prepare, tmp_path, monkeypatch, capsys):
 def test_no_digit_is_in_both_splits(prepare, tmp_path, monkeypatch):
     pools = {}
 
-    def draw(digits, index, photos, random):
-        pools.setdefault(len(digits), set()).update(digit.tobytes() for digit in digits)
+    def draw(digit, others, photos, random):
+        pools.setdefault(len(others), set()).update(other.tobytes() for other in others)
         return np.zeros((28, 28), np.uint8)
 
     for name in SETS:
@@ -158,7 +158,7 @@ def test_wrong_options(prepare, arguments, tmp_path, monkeypatch, capsys):
 
 def test_folders_of_others_are_refused(prepare, tmp_path, capsys):
     (tmp_path / "holiday.png").write_bytes(b"mine")
-    for name, reason in ((".", "is not empty and was not written by --builtin"), ("holiday.png", "cannot be written")):
+    for name, reason in ((".", "is not empty, or of another"), ("holiday.png", "cannot be written")):
         assert prepare("--builtin", tmp_path / name) == 2
         assert reason in capsys.readouterr().err
     assert contents(tmp_path) == {"holiday.png": b"mine"}

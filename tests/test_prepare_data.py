@@ -15,7 +15,7 @@ from small_originals import LABELS, as_course, contents, halves, images_of, nois
 
 from common.files import locked
 from data import tree
-from data.reading import decode_image, read_labels
+from data.reading import read_labels
 from data.tree import MANIFEST, SPLITS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -88,19 +88,6 @@ def test_a_set_is_known_by_its_content(prepare, classes, tmp_path, capsys):
     assert "was not made by prepare_data.py" in capsys.readouterr().err
 
 
-def test_an_original_that_changes_meanwhile(prepare, classes, tmp_path, monkeypatch, capsys):
-    source, split = classes(tmp_path / "own"), tree.split_originals
-
-    def edited(*arguments):
-        flip(next((source / "5").iterdir()))
-        return split(*arguments)
-
-    monkeypatch.setattr(tree, "split_originals", edited)
-    assert prepare(tmp_path / "tree", "--only", "usps", "--input", source) == 2
-    assert "was changed meanwhile" in capsys.readouterr().err
-    assert not (tmp_path / "tree" / "digits" / "usps").exists()
-
-
 def test_one_process_at_a_time(prepare, classes, tmp_path, capsys):
     """While another one writes into the tree, or fetches originals; when that one is killed, its lock is free."""
     importlib.import_module("with_torchvision")
@@ -128,14 +115,13 @@ def test_one_process_at_a_time(prepare, classes, tmp_path, capsys):
     ("arguments", "sentence"),
     [
         (("tree", "--only", "usps,emnist"), "'emnist' is not one of face, mnistm, svhn, usps"),
-        (("tree", "--verify", "--preview"), "only one of"),
+        (("tree", "--verify", "--builtin"), "only one of"),
         (("tree", "--input", "x"), "--input is of one set"),
         (("tree", "--input", "x", "--only", "face,usps"), "--input is of one set"),
         (("tree", "--input", "x", "--only", "usps"), "x is missing"),
         (("", "--only", "usps"), "a path is empty"),
         (("--only", "usps"), "required: FOLDER"),
         (("--verify", "nothing"), "nothing is missing"),
-        (("--preview", "nothing", "--only", "face,usps"), "nothing holds none of face, usps"),
     ],
 )
 def test_wrong_options(prepare, arguments, sentence, tmp_path, monkeypatch, capsys):
@@ -290,22 +276,23 @@ def test_folders_that_are_refused(prepare, classes, tmp_path, capsys):
     assert "00000005.png of" in refusal("svhn", own)
     table = own / "mnist_m_train_labels.txt"
     for text, sentence in {
-        "00000000.png 1\n00000001.png 12\n": "line 2 is not a name and a digit",
+        "00000000.png 1\n00000001.png 12\n": "row 2: label '12' of 00000001.png is not a digit",
+        "00000000.png 1\n00000001.png\n": "row 2 names no image",
         "00000000.png 1\n00000000.png 2\n": "row 2: 00000000.png stands twice",
         "00000000.png 1\n0000\0.png 2\n": "is damaged: line 2 holds a NUL byte",
     }.items():
         table.write_text(text)
         assert f"mnist_m_train_labels.txt {sentence}" in refusal("svhn", own)
     table.write_text("00000000.png 1\n")
-    (own / "labels.csv").write_text("image_name,label\nmnist_m_train/00000000.png,1\n")
-    assert "stands in several label files, " in refusal("svhn", own)
+    (own / "labels.csv").write_text("image_name,label\nmnist_m_train/00000000.png,2\n")
+    assert f"00000000.png is 2 by {own / 'labels.csv'} and 1 by {table}" in refusal("svhn", own)
     (own / "labels.csv").write_text("image_name,label,label\nmnist_m_train/00000001.png,1,2\n")
-    assert "labels.csv has 2 columns called label, in image_name,label,label" in refusal("svhn", own)
+    assert "labels.csv has 2 columns called label, expected image_name,label" in refusal("svhn", own)
     assert "2 images are too few for usps" in refusal("usps", classes(tmp_path / "few", 2))
     both = classes(tmp_path / "both")
     image = next((both / "3").iterdir())
     (both / "labels.csv").write_text(f"image_name,label\n3/{image.name},4\n")
-    assert "lies in a folder 3 and is 4 by " in refusal("usps", both)
+    assert f"{image} is 3 by {both / '3'} and 4 by {both / 'labels.csv'}" in refusal("usps", both)
     (tmp_path / "empty").mkdir()
     assert "empty holds no image with a label" in refusal("usps", tmp_path / "empty")
     assert "empty holds no image\n" in refusal("face", tmp_path / "empty")
@@ -330,15 +317,11 @@ def test_images_without_a_label_are_told(prepare, classes, tmp_path, capsys):
     assert f"own: 1 images without a label are left out, {own / 'stray.png'} first" in capsys.readouterr().err
 
 
-def rows_of(output: str) -> list[list[str]]:
-    return [line.split() for line in output.splitlines()[2:]]
-
-
 def test_verify_of_the_builtin_tree(prepare, builtin, capsys):
     """It has no MANIFEST and no test images, as the course's."""
     assert prepare("--verify", builtin, "--only", "usps,face") == 0
-    rows = rows_of(capsys.readouterr().out)
-    assert [row[:3] for row in rows] == [
+    rows = capsys.readouterr().out.splitlines()[1:]
+    assert [row.split()[:3] for row in rows] == [
         ["digits/usps", "train", "30"],
         ["digits/usps", "val", "10"],
         ["face", "train", "15"],
@@ -357,7 +340,7 @@ def test_verify_names_everything_that_is_missing(prepare, builtin, tmp_path, cap
     Image.open(grey).convert("L").save(grey)
     assert prepare("--verify", copy) == 2
     captured = capsys.readouterr()
-    assert [row[:2] for row in rows_of(captured.out)] == [
+    assert [row.split()[:2] for row in captured.out.splitlines()[1:]] == [
         ["digits/mnistm", "train"],
         ["digits/svhn", "val"],
         ["digits/usps", "train"],
@@ -374,20 +357,3 @@ def test_verify_names_everything_that_is_missing(prepare, builtin, tmp_path, cap
     assert len(lines) == len(expected) // 2
     for line, kind, words in zip(lines, expected[::2], expected[1::2], strict=True):
         assert kind in line and words in line, captured.err
-
-
-def test_preview(prepare, builtin, tmp_path, capsys):
-    copy = shutil.copytree(builtin, tmp_path / "copy")
-    shutil.rmtree(copy / "digits" / "svhn")
-    shutil.rmtree(copy / "digits" / "mnistm")
-    assert prepare("--preview", copy) == 0
-    sheets = [copy / "preview" / f"{name}.png" for name in ("face", "usps")]
-    assert capsys.readouterr().out.split() == [str(sheet) for sheet in sheets]
-    labels = read_labels(copy / "digits" / "usps" / "train.csv")
-    columns = min(list(labels.values()).count(label) for label in range(10))
-    sheet = decode_image(sheets[1])
-    assert sheet.shape == (10 * 58 - 2, columns * 58 - 2, 3)
-    for label in range(10):  # the first of each row is the first of its class, each pixel twice
-        first = decode_image(copy / "digits" / "usps" / "data" / min(name for name in labels if labels[name] == label))
-        assert (sheet[58 * label :: 2][:28, :56:2] == first).all()
-    assert decode_image(sheets[0]).shape == (64, 15 * 66 - 2, 3)
