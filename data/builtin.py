@@ -29,12 +29,11 @@ Ellipse = tuple[float, float, float, float]
 
 
 def split_digits(labels: np.ndarray, count: int, seed: int) -> dict[str, np.ndarray]:
-    """Indices of the digits that each split of all sets draws from: disjoint, the ten classes nearly equally often."""
-    order = stream(seed, "split").permutation(len(labels))
-    # Each digit's number among those of its class: sorted by it, every prefix is balanced.
-    rank = np.array([np.count_nonzero(labels[order[:place]] == labels[index]) for place, index in enumerate(order)])
-    order = order[np.argsort(rank, kind="stable")]
-    return {"train": order[:count], "val": order[count : count + count // 3]}
+    """Indices of the digits that each split of all sets draws from: disjoint, classes as frequent as in `labels`."""
+    from sklearn.model_selection import train_test_split  # here, so that nothing else needs scikit-learn
+
+    options = {"train_size": count, "test_size": count // 3, "random_state": seed % 2**32, "stratify": labels}
+    return dict(zip(("train", "val"), train_test_split(np.arange(len(labels)), **options), strict=True))
 
 
 def to_bytes(values: np.ndarray) -> np.ndarray:
@@ -162,12 +161,8 @@ def write_builtin(root: Path, count: int, seed: int) -> None:
         from sklearn import datasets  # here, so that nothing else needs scikit-learn
     except ImportError:
         raise UserError("the built-in data need scikit-learn, run: pip install -r requirements.txt") from None
-    readme, part, made = (
-        f"{README}{count} training digits of each set, seed {seed}.\n",
-        root / ".builtin.part",
-        "README.txt",
-    )
-    if (root / made).exists() and read_text(root / made) == readme:
+    made, part = f"{README}{count} training digits of each set, seed {seed}.\n", root / ".builtin.part"
+    if (root / "README.txt").exists() and read_text(root / "README.txt") == made:
         print(f"{root}: there already")
         return
     if any(not path.name.startswith(".") for path in root.iterdir()):
@@ -194,8 +189,8 @@ def write_builtin(root: Path, count: int, seed: int) -> None:
                 Image.fromarray(draw(digit, digits, photos, random)).save(domain / "data" / f"{number:05d}.png")
             write_csv(domain / f"{split}.csv", numbers, bunch.target[indices])
         write_csv(domain / "test.csv", np.arange(3), np.zeros(3, dtype=int))
-    (part / made).write_text(readme)
-    for name in ("face", "digits", made):
+    (part / "README.txt").write_text(made)
+    for name in ("face", "digits", "README.txt"):
         os.rename(part / name, root / name)
     part.rmdir()
     print(f"{root}: {count // 2} + {count // 6} drawn faces, {count} + {count // 3} digits of each of three sets")

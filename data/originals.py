@@ -20,10 +20,9 @@ import numpy as np
 from PIL import Image
 
 from common.config import UserError, first_sentence
-from common.files import locked, read_text
+from common.files import locked
 from data.reading import (
     DIGITS,
-    checked_labels,
     decode_image,
     find_files,
     in_threads,
@@ -227,14 +226,12 @@ def own(path: Path, name: str) -> Originals:
         left = next(file for file in images if file not in labels)
         warn(f"{path}: {len(images) - len(chosen)} images without a label are left out, {left} first")
 
-    def read(file: Path) -> tuple[bytes, bool]:
-        pixels = decode_image(file)
-        return digest_of(to_course(name, pixels, file)), bool((pixels == pixels[:, :, :1]).all())
-
     first: dict[bytes, Path] = {}
-    copies, all_grey = [], True
-    for file, (digest, grey) in zip(chosen, in_threads(read, chosen, f"{name}: checksums"), strict=True):
-        all_grey &= grey
+    copies = []
+    digests = in_threads(
+        lambda file: digest_of(to_course(name, decode_image(file), file)), chosen, f"{name}: checksums"
+    )
+    for file, digest in zip(chosen, digests, strict=True):
         same = first.setdefault(digest, file)
         if labels[file] != labels[same]:
             raise UserError(f"{file} is the same image as {same}, with label {labels[file]} instead of {labels[same]}")
@@ -242,7 +239,7 @@ def own(path: Path, name: str) -> Originals:
             copies.append(file)
     if copies:
         warn(f"{path}: {len(copies)} images are copies of others and left out, {copies[0]} first")
-    if name == "mnistm" and all_grey:
+    if name == "mnistm" and all(np.ptp(decode_image(file), axis=2).max() == 0 for file in chosen[:100]):
         raise UserError(f"{path} is grey: MNIST itself goes into --sources, and MNIST-M is made of it")
     files = list(first.values())
     values = None if name == "face" else np.array([labels[file] for file in files])
@@ -262,14 +259,12 @@ def own_labels(path: Path, images: list[Path]) -> dict[Path, int]:
     for table in list_files(path, below=True):
         beside = table.parent
         if table.suffix.lower() == ".csv":
-            rows, places = read_labels(table), [beside / "data", beside]
+            places = [beside / "data", beside]
         elif table.name.lower().endswith("_labels.txt"):
-            lines = enumerate(read_text(table).splitlines(), 1)
-            cells = [(number, ("", *line.rsplit(maxsplit=1))[-2:]) for number, line in lines if line.strip()]
-            rows = checked_labels(table, [(number, name, label) for number, (name, label) in cells])
             places = [beside / table.name[: -len("_labels.txt")], beside]
         else:
             continue
+        rows = read_labels(table)
         for row, *candidates in zip(rows, *(find_files(place, rows) for place in places), strict=True):
             file = next((candidate for candidate in candidates if candidate in there), None)
             if file is None:

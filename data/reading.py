@@ -162,33 +162,26 @@ def find_files(folder: Path, names: Iterable[str]) -> list[Path]:
 
 
 def decode_image(
-    path: Path,
-    size: int | None = None,
-    resize: bool = False,
-    content: bytes | None = None,
-    as_stored: bool = False,
+    path: Path, size: int | None = None, resize: bool = False, content: bytes | None = None, as_stored: bool = False
 ) -> np.ndarray:
     """One image file as uint8 (size, size, 3), without `size` (height, width, 3).
 
-    `content` are the bytes of an image that lies in an archive, and `path` is then only its name.
-
     The image is what a viewer shows, see `_as_shown`; `as_stored`, it is what the file holds without transparency and
-    orientation, as the grader's tools decode.  An image of another size is scaled bilinearly with `resize` and is
-    otherwise an error.  Raises UserError, naming the file, for what cannot be decoded or has more than MAX_PIXELS
-    pixels.
+    orientation, as the grader's tools decode.  Another size is scaled bilinearly with `resize` and is otherwise an
+    error.  `content` are the bytes of an image in an archive, whose name `path` is.  Raises UserError, naming the
+    file, for what cannot be decoded or has more than MAX_PIXELS pixels.
     """
     if content is None:
         require_file(path)
     try:
         # By an open file, as Pillow 12 maps an uncompressed TIFF that lies on its side into memory the wrong way.
-        with open(path, "rb") if content is None else io.BytesIO(content) as handle:
-            if not handle.read(1):
-                raise UserError(f"{path} is empty")
-            handle.seek(0)
-            with Image.open(handle, formats=FORMATS) as image:
-                if image.width * image.height > MAX_PIXELS:
-                    raise UserError(f"{path} is too large: {image.width}x{image.height} pixels")
-                image = _high_byte(image).convert("RGB") if as_stored else _as_shown(image, path)
+        with (
+            open(path, "rb") if content is None else io.BytesIO(content) as handle,
+            Image.open(handle, formats=FORMATS) as image,
+        ):
+            if image.width * image.height > MAX_PIXELS:
+                raise UserError(f"{path} is too large: {image.width}x{image.height} pixels")
+            image = _high_byte(image).convert("RGB") if as_stored else _as_shown(image, path)
     except (UserError, MemoryError):
         raise
     except UnidentifiedImageError:  # its text is about Python's file object
@@ -225,13 +218,9 @@ def _as_shown(image: Image.Image, path: Path) -> Image.Image:
     if image.mode == "F" or (image.mode == "I" and kind not in ("PNG", "PPM")):
         numbers = "floats" if image.mode == "F" else "32-bit integers"
         raise UserError(f"{path} holds {numbers}, whose range is not known: save it with 8 or 16 bits")
-    if image.mode.startswith("I") and (key := image.info.get("transparency")) is not None:
-        visible = Image.fromarray(np.asarray(image) != key)
-        image = _high_byte(image)
-        image.putalpha(visible)
     image = _high_byte(image)
     if transparent := image.has_transparency_data:
-        image = image.convert("LA" if image.mode == "La" else "RGBA").convert("RGBA")
+        image = image.convert("RGBA")
     rgb = image.convert("RGB")
     if deep and 1 < (top := np.asarray(rgb).max()) < 16:
         raise UserError(
@@ -247,10 +236,7 @@ def _as_shown(image: Image.Image, path: Path) -> Image.Image:
 
 
 def decode_images(paths: list[Path], size: int, resize: bool = False, as_stored: bool = False) -> Tensor:
-    """Image files as one uint8 tensor (n, 3, size, size), in the order of `paths`; see `decode_image`.
-
-    Says on stderr how many are of one colour, unless `as_stored`.
-    """
+    """Image files as uint8 (n, 3, size, size); unless `as_stored`, stderr says how many of them are of one colour."""
     images = np.empty((len(paths), 3, size, size), dtype=np.uint8)
 
     def decode(some: slice) -> None:  # a task of one small image costs as much as the image
@@ -325,37 +311,32 @@ def load_folder(folder: Path, size: int) -> Tensor:
 
 
 def read_labels(file: Path) -> dict[str, int]:
-    """The rows of an `image_name,label` csv as {image name: label}, the names in Unicode's composed form (NFC).
+    """The rows of an `image_name,label` csv, or the lines `NAME LABEL` of a X_labels.txt, as {image name: label}.
 
-    A byte-order mark, CRLF, extra columns and spaces around cells are accepted.  Raises UserError, naming file and
-    row, for a missing file, column or name, two columns or images of one name, a quote that is not closed, or a
-    label that is not 0 to 9.
+    The names are in Unicode's composed form (NFC).  A byte-order mark, CRLF, extra columns and spaces around cells are
+    accepted.  Raises UserError, naming file and row, for a missing file, column or name, two columns or images of one
+    name, a quote that is not closed, a label that is not 0 to 9, or no row at all.
     """
-    try:
-        rows = list(csv.reader(io.StringIO(read_text(file), newline=""), strict=True))  # no row in an open quote
-    except csv.Error as error:
-        raise UserError(f"{file} is not a csv file ({error})") from None
+    text, first = read_text(file), 2
+    if file.name.lower().endswith("_labels.txt"):
+        rows, first = [["image_name", "label"], *(["", *line.rsplit(maxsplit=1)][-2:] for line in text.splitlines())], 1
+    else:
+        try:
+            rows = list(csv.reader(io.StringIO(text, newline=""), strict=True))  # no row in an open quote
+        except csv.Error as error:
+            raise UserError(f"{file} is not a csv file ({error})") from None
     header = [cell.strip().lower() for cell in rows[0]] if rows else []
     for name in ("image_name", "label"):
         if header.count(name) != 1:
             raise UserError(f"{file} has {header.count(name)} columns called {name}, expected image_name,label")
     columns = header.index("image_name"), header.index("label")
-    cells = []
-    for number, row in enumerate(rows[1:], 2):
-        if any(cell.strip() for cell in row):
-            if len(row) <= max(columns):
-                raise UserError(f"{file} row {number} has {len(row)} columns, expected image_name,label")
-            cells.append((number, *(row[column].strip() for column in columns)))
-    return checked_labels(file, cells)
-
-
-def checked_labels(file: Path, rows: Iterable[tuple[int, str, str]]) -> dict[str, int]:
-    """Rows (number, image name, label) of a table as {image name: label}, the names in Unicode's composed form.
-
-    Raises UserError, naming `file` and row, for what stands twice, no digit, or no row at all.
-    """
     labels: dict[str, int] = {}
-    for number, name, label in rows:
+    for number, row in enumerate(rows[1:], first):
+        if not any(cell.strip() for cell in row):
+            continue
+        if len(row) <= max(columns):
+            raise UserError(f"{file} row {number} has {len(row)} columns, expected image_name,label")
+        name, label = (row[column].strip() for column in columns)
         if not name:
             raise UserError(f"{file} row {number} names no image")
         name = str(PurePosixPath(unicodedata.normalize("NFC", name)))  # without "./"

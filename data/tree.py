@@ -23,9 +23,8 @@ MANIFEST = "MANIFEST"  # in the folder of every set that prepare_data.py makes o
 class CourseSet(NamedTuple):
     """A set as the course gave it: folder, images of train and val, side in pixels, Pillow's mode.
 
-    `means` are of the channels in [0, 1]: the course's own for the faces; for the digits what `prepare_data.py
-    --verify` prints for training images of the originals, of MNIST-M and USPS as many as the course's, of SVHN 6,400
-    from the first 10,000 of its test set.
+    `means` are of the channels in [0, 1]: the course's own for the faces; for the digits what --verify prints for
+    training images of the originals (MNIST-M and USPS the course's number, SVHN 6,400 of its test set).
     """
 
     folder: str

@@ -553,7 +553,7 @@ def test_a_broken_image_is_named(refused, refused_inside, digits, tmp_path):
         broken.write_bytes(content)
         assert "svhn/line\\nbreak.png cannot be decoded (" in refused_inside("p3_inference.py", folder, out)
     broken.write_bytes(b"")
-    assert "line\\nbreak.png is empty" in refused("hw2_3.sh", folder, out)
+    assert "line\\nbreak.png cannot be decoded (no image of a known kind)" in refused("hw2_3.sh", folder, out)
     broken.unlink()
     broken.symlink_to(tmp_path / "gone")
     assert "line\\nbreak.png is missing" in refused_inside("p3_inference.py", folder, out)
