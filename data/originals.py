@@ -21,16 +21,7 @@ from PIL import Image
 
 from common.config import UserError, first_sentence
 from common.files import locked
-from data.reading import (
-    DIGITS,
-    decode_image,
-    find_files,
-    in_threads,
-    is_image,
-    list_files,
-    read_labels,
-    warn,
-)
+from data.reading import DIGITS, decode_image, find_files, in_threads, is_image, list_files, read_labels, warn
 from data.tree import COURSE, Originals, stream
 
 BSDS500 = "BSR_bsds500.tgz"
@@ -126,13 +117,18 @@ def read_digits(name: str, get: Get) -> tuple[np.ndarray, np.ndarray]:
                 images.append(np.frombuffer(content, np.uint8, offset=16).reshape(-1, 28, 28))
             else:
                 labels.append(np.frombuffer(content, np.uint8, offset=8))
-    for split in ("train", "test") if name != "mnistm" else ():
-        kind = datasets.SVHN if name == "svhn" else datasets.USPS
-        url, file, md5 = kind.split_list[split]
-        folder = get(file, [url], md5).parent
-        part = kind(folder, split if name == "svhn" else split == "train")
-        images.append(part.data.transpose(0, 2, 3, 1) if name == "svhn" else part.data)
-        labels.append(part.labels if name == "svhn" else part.targets)
+    elif name == "svhn":
+        for split in ("train", "test"):
+            url, file, md5 = datasets.SVHN.split_list[split]
+            part = datasets.SVHN(get(file, [url], md5).parent, split)
+            images.append(part.data.transpose(0, 2, 3, 1))
+            labels.append(part.labels)
+    else:
+        for split in ("train", "test"):
+            url, file, md5 = datasets.USPS.split_list[split]
+            part = datasets.USPS(get(file, [url], md5).parent, train=split == "train")
+            images.append(part.data)
+            labels.append(part.targets)
     return np.concatenate(images), np.concatenate(labels)
 
 
@@ -144,9 +140,7 @@ def celeba(sources: Path, get: Get) -> Originals:
         place = zipfile.Path(get(f"celeba/{file}", [address], md5), "img_align_celeba/")
     names = sorted(path.name for path in place.iterdir() if path.name.endswith(".jpg") and path.name[0] != ".")
     if len(names) != CELEBA:
-        raise UserError(
-            f"{place} holds {len(names):,} photographs instead of {CELEBA:,}: give what you have by --input"
-        )
+        raise UserError(f"{place} holds {len(names):,} photographs of {CELEBA:,}: give what you have by --input")
 
     def image(index: int) -> Pixels:
         path = place / names[index]

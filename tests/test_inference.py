@@ -14,7 +14,7 @@ Fourteen ways in which such solutions lost their marks, and the tests that would
 9. colours shifted or wrapped round on saving: test_pixels.py
 10. names: `..._as_the_grader_asks`
 11. too much at once, duplicates: `test_every_batch_has_one_size`, `..._as_the_grader_asks`
-12. images of other kinds, broken ones, none at all: `test_images_of_every_kind`, `test_a_broken_image_is_named`
+12. images of other kinds, broken ones, none at all: test_data.py, `test_a_broken_image_is_named`
 13. `python` for python3, wrappers that change folder, missing packages: every call here, by conftest.py's `call`
 14. face rates over the images that dlib happened to accept: `face_counts` in test_faces_score.py
 """
@@ -514,29 +514,6 @@ def test_the_domain(domain, parts, expected, inside, digits, tmp_path):
     code, _, said = inside("p3_inference.py", folder, tmp_path / "same.csv", "--target", domain)
     assert (code, said) == (0, "")
     assert labels(tmp_path / "out.csv") == labels(tmp_path / "same.csv")
-
-
-def test_images_of_every_kind(inside, digits, tmp_path):
-    """The same picture in other modes, formats and sizes gets the same label."""
-    folder, other = digits("usps", "usps"), tmp_path / "other" / "usps"
-    other.mkdir(parents=True)
-    assert inside("p3_inference.py", folder, tmp_path / "grey.csv")[0] == 0
-    wanted = labels(tmp_path / "grey.csv")
-    files = sorted(folder.iterdir())
-    pictures = [Image.open(path) for path in files]
-    for picture, path, suffix in zip(pictures, files, ("RGB", "RGBA", "P", "LA", "bmp", "ppm", "I;16"), strict=False):
-        if suffix == "I;16":
-            picture = Image.fromarray(np.asarray(picture).astype(np.uint16) * 257)
-        elif suffix.isupper():
-            picture = picture.convert(suffix)
-        picture.save(other / f"{path.stem}.{suffix if suffix.islower() else 'png'}")
-    first, second = (picture.convert("P") for picture in pictures[7:9])
-    first.save(
-        other / f"{files[7].stem}.gif", save_all=True, append_images=[second]
-    )  # of an animation, the first frame
-    assert inside("p3_inference.py", other, tmp_path / "other.csv")[0] == 0
-    found = {Path(name).stem: label for name, label in labels(tmp_path / "other.csv").items()}
-    assert found == {path.stem: wanted[path.name] for path in files[:8]}
 
 
 @pytest.mark.parametrize("name", ["a", "re\rturn", "line\nbreak", 'a "quote', "com,ma", " space ", "\udcff", "3"])
