@@ -39,7 +39,7 @@ def test_an_interrupted_run_leaves_no_set(prepare, classes, tmp_path, monkeypatc
     source = classes(tmp_path / "own")
     options = ("--only", "usps", "--input", source)
     with monkeypatch.context() as patch:
-        patch.setattr(tree, "describe", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(tree, "decode_image", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         assert prepare(tmp_path / "tree", *options) == 130
     assert list((tmp_path / "tree" / "digits" / ".usps.part").rglob("*.png"))
     assert not (tmp_path / "tree" / "digits" / "usps").exists()
