@@ -35,10 +35,13 @@ Get = Callable[[str, list[str], str | None], Path]  # an original, of its path b
 
 
 def import_datasets() -> ModuleType:
-    try:
-        from torchvision import datasets  # here, because only originals need it
+    try:  # here, because only originals need them; SVHN's reader needs scipy
+        import scipy.io  # noqa: F401
+        from torchvision import datasets
     except (ImportError, RuntimeError) as error:  # RuntimeError: torch and torchvision of different builds
-        raise UserError(f"torchvision, which reads the originals, does not import ({first_sentence(error)})") from None
+        raise UserError(
+            f"originals need torchvision and scipy, which do not import ({first_sentence(error)})"
+        ) from None
     return datasets
 
 

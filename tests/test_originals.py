@@ -280,10 +280,13 @@ def test_an_archive_without_photographs(tmp_path):
         originals.read_photographs(tmp_path / "BSR_bsds500.tgz")
 
 
-def test_without_torchvision(prepare, tmp_path, monkeypatch, capsys):
-    monkeypatch.setitem(sys.modules, "torchvision", None)
+@pytest.mark.parametrize("name", ["torchvision", "scipy.io"])
+def test_without_a_package(name, prepare, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, name, None)
     assert prepare(tmp_path / "tree", "--only", "usps", "--sources", tmp_path) == 2
-    assert "torchvision, which reads the originals, does not import" in capsys.readouterr().err
+    assert (
+        f"originals need torchvision and scipy, which do not import (import of {name} halted" in capsys.readouterr().err
+    )
 
 
 def test_downloads(torchvision, prepare, made, sources, tmp_path, monkeypatch, capfd):
