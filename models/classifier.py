@@ -49,15 +49,9 @@ class Judge(nn.Module):
     def __init__(self):
         super().__init__()
         self.body = nn.Sequential(
-            nn.Conv2d(3, 32, 3, 1, 1, bias=False),
-            nn.BatchNorm2d(32),
-            nn.ReLU(),
-            ResidualBlock(32, 32),
-            ResidualBlock(32, 64, 2),
-            ResidualBlock(64, 128, 2),
-            ResidualBlock(128, 128),
-            nn.AdaptiveAvgPool2d(1),
-            nn.Flatten(),
+            *(nn.Conv2d(3, 32, 3, 1, 1, bias=False), nn.BatchNorm2d(32), nn.ReLU()),
+            *(ResidualBlock(32, 32), ResidualBlock(32, 64, 2), ResidualBlock(64, 128, 2), ResidualBlock(128, 128)),
+            *(nn.AdaptiveAvgPool2d(1), nn.Flatten()),
         )
         self.head = nn.Linear(128, 10)
 

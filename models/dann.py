@@ -31,12 +31,7 @@ class DANN(nn.Module):
     def __init__(self):
         super().__init__()
         self.features = nn.Sequential(
-            nn.Conv2d(3, 32, 5),
-            nn.ReLU(),
-            nn.MaxPool2d(2),
-            nn.Conv2d(32, 48, 5),
-            nn.ReLU(),
-            nn.MaxPool2d(2),
+            *(nn.Conv2d(3, 32, 5), nn.ReLU(), nn.MaxPool2d(2)), *(nn.Conv2d(32, 48, 5), nn.ReLU(), nn.MaxPool2d(2))
         )
         self.avgpool = nn.AdaptiveAvgPool2d((5, 5))
         self.task_classifier = nn.Sequential(

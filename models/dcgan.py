@@ -1,6 +1,6 @@
 """DCGAN and WGAN networks for 64x64 RGB faces (problem 1).
 
-Both methods share the generator; the WGAN critic is the discriminator without its final sigmoid.
+Both methods share the generator; the discriminator is the WGAN's critic with a sigmoid at its end.
 Source: Radford et al. 2016 (arXiv:1511.06434) and Arjovsky et al. 2017 (arXiv:1701.07875); the widths
 are the homework's.  Every convolution is without bias, images lie in [-1, 1].
 """
@@ -28,61 +28,16 @@ class Generator(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.main = nn.Sequential(
-            nn.ConvTranspose2d(LATENT_SIZE, 16 * WIDTH, 4, bias=False),
-            nn.BatchNorm2d(16 * WIDTH),
-            nn.ReLU(inplace=True),
-            nn.ConvTranspose2d(16 * WIDTH, 8 * WIDTH, 4, stride=2, padding=1, bias=False),
-            nn.BatchNorm2d(8 * WIDTH),
-            nn.ReLU(inplace=True),
-            nn.ConvTranspose2d(8 * WIDTH, 4 * WIDTH, 4, stride=2, padding=1, bias=False),
-            nn.BatchNorm2d(4 * WIDTH),
-            nn.ReLU(inplace=True),
-            nn.ConvTranspose2d(4 * WIDTH, 2 * WIDTH, 4, stride=2, padding=1, bias=False),
-            nn.BatchNorm2d(2 * WIDTH),
-            nn.ReLU(inplace=True),
-            nn.ConvTranspose2d(2 * WIDTH, 3, 4, stride=2, padding=1, bias=False),
-            nn.Tanh(),
-        )
+        layers = [nn.ConvTranspose2d(LATENT_SIZE, 16 * WIDTH, 4, bias=False)]
+        for channels in (16 * WIDTH, 8 * WIDTH, 4 * WIDTH):
+            layers += [nn.BatchNorm2d(channels), nn.ReLU(inplace=True)]
+            layers += [nn.ConvTranspose2d(channels, channels // 2, 4, stride=2, padding=1, bias=False)]
+        layers += [nn.BatchNorm2d(2 * WIDTH), nn.ReLU(inplace=True)]
+        layers += [nn.ConvTranspose2d(2 * WIDTH, 3, 4, stride=2, padding=1, bias=False), nn.Tanh()]
+        self.main = nn.Sequential(*layers)
 
     def forward(self, latent: Tensor) -> Tensor:
         return self.main(latent)
-
-
-def _discriminator_layers(batch_norm: bool) -> list[nn.Module]:
-    layers = [
-        nn.Conv2d(3, WIDTH, 4, stride=2, padding=1, bias=False),
-        nn.LeakyReLU(0.2, inplace=True),
-        nn.Conv2d(WIDTH, 2 * WIDTH, 4, stride=2, padding=1, bias=False),
-        nn.BatchNorm2d(2 * WIDTH),
-        nn.LeakyReLU(0.2, inplace=True),
-        nn.Conv2d(2 * WIDTH, 4 * WIDTH, 4, stride=2, padding=1, bias=False),
-        nn.BatchNorm2d(4 * WIDTH),
-        nn.LeakyReLU(0.2, inplace=True),
-        nn.Conv2d(4 * WIDTH, 8 * WIDTH, 4, stride=2, padding=1, bias=False),
-        nn.BatchNorm2d(8 * WIDTH),
-        nn.LeakyReLU(0.2, inplace=True),
-        nn.Conv2d(8 * WIDTH, 1, 4, bias=False),
-    ]
-    return [layer for layer in layers if batch_norm or not isinstance(layer, nn.BatchNorm2d)]
-
-
-class Discriminator(nn.Module):
-    """Images (batch, 3, 64, 64) in [-1, 1] to the probability (batch, 1, 1, 1) that each is real.
-
-    Without `batch_norm` it is not the homework's, but judges every image by itself.
-    """
-
-    def __init__(self, batch_norm: bool = True):
-        super().__init__()
-        self.main = nn.Sequential(*_discriminator_layers(batch_norm), nn.Sigmoid())
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.main(images)
-
-    def score(self, images: Tensor) -> Tensor:
-        """The logit (batch,) before the sigmoid; losses on logits do not saturate in half precision."""
-        return self.main[:-1](images).flatten()
 
 
 class Critic(nn.Module):
@@ -93,7 +48,12 @@ class Critic(nn.Module):
 
     def __init__(self, batch_norm: bool = True):
         super().__init__()
-        self.main = nn.Sequential(*_discriminator_layers(batch_norm))
+        layers = [nn.Conv2d(3, WIDTH, 4, stride=2, padding=1, bias=False), nn.LeakyReLU(0.2, inplace=True)]
+        for channels in (WIDTH, 2 * WIDTH, 4 * WIDTH):
+            layers += [nn.Conv2d(channels, 2 * channels, 4, stride=2, padding=1, bias=False)]
+            layers += [nn.BatchNorm2d(2 * channels)] if batch_norm else []
+            layers += [nn.LeakyReLU(0.2, inplace=True)]
+        self.main = nn.Sequential(*layers, nn.Conv2d(8 * WIDTH, 1, 4, bias=False))
 
     def forward(self, images: Tensor) -> Tensor:
         return self.main(images)
@@ -101,6 +61,18 @@ class Critic(nn.Module):
     def score(self, images: Tensor) -> Tensor:
         """The critic's score (batch,) of each image."""
         return self.main(images).flatten()
+
+
+class Discriminator(Critic):
+    """The same network with a sigmoid at its end: the probability (batch, 1, 1, 1) that each image is real."""
+
+    def __init__(self, batch_norm: bool = True):
+        super().__init__(batch_norm)
+        self.main.append(nn.Sigmoid())
+
+    def score(self, images: Tensor) -> Tensor:
+        """The logit (batch,) before the sigmoid; losses on logits do not saturate in half precision."""
+        return self.main[:-1](images).flatten()
 
 
 def judge(

@@ -20,11 +20,9 @@ class ResidualConvBlock(nn.Module):
         super().__init__()
         self.same_channels = in_channels == out_channels
         self.is_res = is_res
-        self.conv1 = nn.Sequential(
-            nn.Conv2d(in_channels, out_channels, 3, 1, 1), nn.BatchNorm2d(out_channels), nn.GELU()
-        )
-        self.conv2 = nn.Sequential(
-            nn.Conv2d(out_channels, out_channels, 3, 1, 1), nn.BatchNorm2d(out_channels), nn.GELU()
+        self.conv1, self.conv2 = (
+            nn.Sequential(nn.Conv2d(channels, out_channels, 3, 1, 1), nn.BatchNorm2d(out_channels), nn.GELU())
+            for channels in (in_channels, out_channels)
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -74,34 +72,29 @@ class EmbedFC(nn.Module):
 
 
 class ContextUnet(nn.Module):
-    """Predict the noise in `x`.
+    """Predict the noise (batch, 3, 28, 28) in `x` of that shape, about [-1, 1] plus noise.
 
-    forward(x, label_onehot, t): x (batch, 3, 28, 28) about [-1, 1] plus noise; label_onehot
-    (batch, 10), all zeros for "no class"; t (batch,) in (0, 1], the step divided by T.
-    Returns (batch, 3, 28, 28).
+    label_onehot (batch, 10) is all zeros for "no class"; t (batch,) in (0, 1] is the step divided by T.
     """
 
     def __init__(self):
         super().__init__()
-        in_channels, n_feat, n_classes = IMAGE_SHAPE[0], N_FEAT, NUM_CLASSES
-        self.init_conv = ResidualConvBlock(in_channels, n_feat, is_res=True)
+        n_feat = N_FEAT
+        self.init_conv = ResidualConvBlock(3, n_feat, is_res=True)
         self.down1 = UnetDown(n_feat, n_feat)
         self.down2 = UnetDown(n_feat, 2 * n_feat)
         self.to_vec = nn.Sequential(nn.AvgPool2d(7), nn.GELU())
         self.timeembed1 = EmbedFC(1, 2 * n_feat)
         self.timeembed2 = EmbedFC(1, n_feat)
-        self.contextembed1 = EmbedFC(n_classes, 2 * n_feat)
-        self.contextembed2 = EmbedFC(n_classes, n_feat)
+        self.contextembed1 = EmbedFC(NUM_CLASSES, 2 * n_feat)
+        self.contextembed2 = EmbedFC(NUM_CLASSES, n_feat)
         self.up0 = nn.Sequential(
             nn.ConvTranspose2d(2 * n_feat, 2 * n_feat, 7, 7), nn.GroupNorm(8, 2 * n_feat), nn.ReLU()
         )
         self.up1 = UnetUp(4 * n_feat, n_feat)
         self.up2 = UnetUp(2 * n_feat, n_feat)
         self.out = nn.Sequential(
-            nn.Conv2d(2 * n_feat, n_feat, 3, 1, 1),
-            nn.GroupNorm(8, n_feat),
-            nn.ReLU(),
-            nn.Conv2d(n_feat, in_channels, 3, 1, 1),
+            nn.Conv2d(2 * n_feat, n_feat, 3, 1, 1), nn.GroupNorm(8, n_feat), nn.ReLU(), nn.Conv2d(n_feat, 3, 3, 1, 1)
         )
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -32,9 +32,9 @@ def add_noise(images: Tensor, noise: Tensor, alpha_bar: Tensor) -> Tensor:
     return alpha_bar.sqrt() * images + (1 - alpha_bar).sqrt() * noise
 
 
-def steps_of(uniform: Tensor, timesteps: int = TIMESTEPS) -> Tensor:
+def steps_of(uniform: Tensor) -> Tensor:
     """Whole steps t (batch,) from 1 to T of numbers uniform in [0, 1)."""
-    return (uniform * timesteps).long().clamp(max=timesteps - 1) + 1
+    return (uniform * TIMESTEPS).long().clamp(max=TIMESTEPS - 1) + 1
 
 
 def one_hot(labels: Tensor) -> Tensor:
@@ -43,11 +43,7 @@ def one_hot(labels: Tensor) -> Tensor:
 
 
 def guided_denoiser(
-    network: nn.Module,
-    labels: Tensor,
-    guidance_scale: float,
-    interval: tuple[float, float] = (0.0, 1.0),
-    timesteps: int = TIMESTEPS,
+    network: nn.Module, labels: Tensor, guidance_scale: float, interval: tuple[float, float]
 ) -> Denoiser:
     """A denoiser with classifier-free guidance (Ho & Salimans 2022, arXiv:2207.12598).
 
@@ -58,10 +54,10 @@ def guided_denoiser(
     context = one_hot(labels)
 
     def denoise(x: Tensor, step: float) -> Tensor:
-        time = torch.full((len(x),), step / timesteps, device=x.device)
+        time = torch.full((len(x),), step / TIMESTEPS, device=x.device)
         encoded = network.encode(x)
         conditional = network.decode(encoded, context, time).float()
-        if guidance_scale == 0 or not interval[0] <= step / timesteps <= interval[1]:
+        if guidance_scale == 0 or not interval[0] <= step / TIMESTEPS <= interval[1]:
             return conditional
         unconditional = network.decode(encoded, torch.zeros_like(context), time).float()
         return (1 + guidance_scale) * conditional - guidance_scale * unconditional
@@ -86,48 +82,43 @@ def ancestral(
         yield t - 1, x
 
 
-def interpolated_alpha_bar(times: Tensor, timesteps: int = TIMESTEPS) -> Tensor:
+def interpolated_alpha_bar(times: Tensor) -> Tensor:
     """alpha_bar at real times (n,) in [0, T]: log alpha_bar is interpolated linearly between whole steps."""
-    log_alpha_bar = alpha_bar_schedule(timesteps).log()
-    below = times.double().floor().clamp(0, timesteps - 1).long()
+    log_alpha_bar = alpha_bar_schedule().log()
+    below = times.double().floor().clamp(0, TIMESTEPS - 1).long()
     share = times.double() - below
     return ((1 - share) * log_alpha_bar[below] + share * log_alpha_bar[below + 1]).exp()
 
 
-def time_grid(steps: int, spacing: str = "karras", timesteps: int = TIMESTEPS, last: float = 1.0) -> Tensor:
-    """Times (steps + 1,) from T down to `last`, then 0, of a sampler with `steps` network calls, in float64.
+def time_grid(steps: int, spacing: str = "karras") -> Tensor:
+    """Times (steps + 1,) from T down to 1, then 0, of a sampler with `steps` network calls, in float64.
 
     "uniform" in t, "quadratic" in t, or "karras": sigma = sqrt(1 / alpha_bar - 1) spaced with rho = 7
     (Karras et al. 2022, arXiv:2206.00364, equation 5) and mapped back to t.
     """
     ramp = torch.linspace(0, 1, steps, dtype=torch.float64)
     if spacing == "uniform":
-        times = timesteps + ramp * (last - timesteps)
+        times = TIMESTEPS + ramp * (1 - TIMESTEPS)
     elif spacing == "quadratic":
-        times = (timesteps**0.5 + ramp * (last**0.5 - timesteps**0.5)) ** 2
+        times = (TIMESTEPS**0.5 + ramp * (1 - TIMESTEPS**0.5)) ** 2
     else:
-        dense = torch.linspace(last, timesteps, 100 * timesteps, dtype=torch.float64)
-        sigmas = (1 / interpolated_alpha_bar(dense, timesteps) - 1).sqrt()
+        dense = torch.linspace(1, TIMESTEPS, 100 * TIMESTEPS, dtype=torch.float64)
+        sigmas = (1 / interpolated_alpha_bar(dense) - 1).sqrt()
         high, low = sigmas[-1] ** (1 / 7), sigmas[0] ** (1 / 7)
         nearest = torch.searchsorted(sigmas, (high + ramp * (low - high)) ** 7).clamp(max=len(dense) - 1)
         times = dense[nearest]
-        times[0], times[-1] = timesteps, last if steps > 1 else timesteps
+        times[-1], times[0] = 1, TIMESTEPS
     return torch.cat((times, torch.zeros(1, dtype=torch.float64)))
 
 
 def ddim(
-    denoise: Denoiser,
-    x: Tensor,
-    times: Tensor,
-    eta: float = 0.0,
-    noise: Callable[[int], Tensor] | None = None,
-    timesteps: int = TIMESTEPS,
+    denoise: Denoiser, x: Tensor, times: Tensor, eta: float = 0.0, noise: Callable[[int], Tensor] | None = None
 ) -> Iterator[tuple[float, Tensor]]:
     """DDIM (Song et al. 2021, arXiv:2010.02502, equations 12 and 16) over `times`; yields (t, x_t) after each step.
 
     eta = 0 is deterministic; eta = 1 has the variance of DDPM's posterior, with `noise(i)` for call i.
     """
-    alpha_bar = interpolated_alpha_bar(times, timesteps).tolist()
+    alpha_bar = interpolated_alpha_bar(times).tolist()
     for i in range(len(times) - 1):
         now, following = alpha_bar[i], alpha_bar[i + 1]
         eps = denoise(x, float(times[i]))
@@ -139,9 +130,7 @@ def ddim(
         yield float(times[i + 1]), x
 
 
-def dpm_solver(
-    denoise: Denoiser, x: Tensor, times: Tensor, timesteps: int = TIMESTEPS
-) -> Iterator[tuple[float, Tensor]]:
+def dpm_solver(denoise: Denoiser, x: Tensor, times: Tensor) -> Iterator[tuple[float, Tensor]]:
     """DPM-Solver++(2M) (Lu et al. 2022, arXiv:2211.01095, algorithm 2) over `times`; yields (t, x_t) after each step.
 
     With lambda = log(sqrt(alpha_bar) / sqrt(1 - alpha_bar)) the step from time s to t is
@@ -149,23 +138,20 @@ def dpm_solver(
     last two predictions of x_0.  The first and the last step are of first order; the last, to
     t = 0 where sigma is 0, returns the prediction of x_0 itself.
     """
-    alpha_bar = interpolated_alpha_bar(times, timesteps)
+    alpha_bar = interpolated_alpha_bar(times)
     alphas, sigmas = alpha_bar.sqrt().tolist(), (1 - alpha_bar).sqrt().tolist()
     lambdas = (0.5 * (alpha_bar / (1 - alpha_bar)).log()).tolist()
     previous = None
-    for i in range(len(times) - 1):
+    for i in range(len(times) - 2):
         image = (x - sigmas[i] * denoise(x, float(times[i]))) / alphas[i]
-        if i == len(times) - 2:
-            x = image
-        else:
-            step = lambdas[i + 1] - lambdas[i]
-            direction = image
-            if previous is not None:
-                ratio = step / (lambdas[i] - lambdas[i - 1])
-                direction = image + 0.5 * ratio * (image - previous)
-            x = sigmas[i + 1] / sigmas[i] * x - alphas[i + 1] * math.expm1(-step) * direction
+        step, direction = lambdas[i + 1] - lambdas[i], image
+        if previous is not None:
+            ratio = step / (lambdas[i] - lambdas[i - 1])
+            direction = image + 0.5 * ratio * (image - previous)
+        x = sigmas[i + 1] / sigmas[i] * x - alphas[i + 1] * math.expm1(-step) * direction
         previous = image
         yield float(times[i + 1]), x
+    yield 0.0, (x - sigmas[-2] * denoise(x, float(times[-2]))) / alphas[-2]
 
 
 def final(trajectory: Iterator[tuple[float, Tensor]]) -> Tensor:
