@@ -269,7 +269,7 @@ def labels(config: Config) -> dict[str, float]:
 @torch.no_grad()
 def statistics(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     """Mean (2048,) and covariance (2048, 2048) of Inception's features of a folder's images."""
-    network, features = inception_network("auto", DEVICE)[0], []
+    network, features = inception_network(DEVICE), []
     for images, _ in DataLoader(Files(list_images(folder)), 50, num_workers=WORKERS):
         enlarged = F.interpolate(images.to(DEVICE), size=(299, 299), mode="bilinear", align_corners=False)
         features.append(network(enlarged).double().cpu().numpy())

@@ -12,6 +12,7 @@ from common.device import generator
 from data.reading import chunks, decode_images
 from evaluation.inception import features, inception_file
 
+CPU = torch.device("cpu")
 FLOOR_SEED = 0
 NEAREST = 5  # neighbours, as Naeem et al. have it
 
@@ -28,10 +29,7 @@ def frechet_distance(first: np.ndarray, second: np.ndarray) -> float:
     |mu1 - mu2|^2 + tr(C1) + tr(C2) - 2 tr((C1 C2)^(1/2)), the Frechet distance of two Gaussians.  With
     C1 = A^T A and C2 = B^T B the last trace is the sum of the singular values of A B^T: nothing but real
     numbers and, for a thousand images, far cheaper than a 2048x2048 matrix square root.
-    Raises UserError for fewer than two images.
     """
-    if min(len(first), len(second)) < 2:
-        raise UserError("FID and KID need at least two images on each side")
     root_a, root_b = _root(first.astype(np.float64)), _root(second.astype(np.float64))
     trace = np.linalg.svd(root_a @ root_b.T, compute_uv=False).sum()
     shift = np.square(first.mean(0) - second.mean(0)).sum()
@@ -49,10 +47,7 @@ def kernel_distance(first: np.ndarray, second: np.ndarray) -> float:
     sum_{i != j} k(x_i, x_j) / n(n-1) + sum_{i != j} k(y_i, y_j) / m(m-1) - 2 sum k(x_i, y_j) / nm with
     k(x, y) = (x.y / d + 1)^3 (Binkowski et al. 2018, arXiv:1801.01401).  Unlike FID it does not depend on
     the number of images in the mean, and is about 0, possibly below, for two samples of one distribution.
-    Raises UserError for fewer than two images.
     """
-    if min(len(first), len(second)) < 2:
-        raise UserError("FID and KID need at least two images on each side")
     first, second = first.astype(np.float64), second.astype(np.float64)
     value = -2 * _kernel_sum(first, second) / (len(first) * len(second))
     for points in (first, second):
@@ -98,31 +93,26 @@ def sample_of(items: list[Path], count: int) -> list[Path]:
 
 
 def fid_and_kid(generated: np.ndarray, reference: np.ndarray) -> dict[str, float]:
-    return {
-        "fid": frechet_distance(generated, reference),
-        "kid_x1000": 1000 * kernel_distance(generated, reference),
-    }
+    """Raises UserError for fewer than two images."""
+    if min(len(generated), len(reference)) < 2:
+        raise UserError("FID and KID need at least two images on each side")
+    fid, kid = frechet_distance(generated, reference), kernel_distance(generated, reference)
+    return {"fid": fid, "kid_x1000": 1000 * kid}
 
 
 def distances(
-    images: Tensor,
-    reference: list[Path],
-    real: list[Path] | None = None,
-    inception: str = "auto",
-    device: torch.device | None = None,
-    keep: bool = True,
+    images: Tensor, reference: list[Path], real: list[Path] | None = None, device: torch.device = CPU, keep: bool = True
 ) -> dict[str, Any]:
     """FID and KID of uint8 images (n, 3, size, size) against reference files, and their floor.
 
     The floor, None if `real` is empty, is what as many `real` images reach in place of the generated ones.
     `keep` the features of the generated images, too, in the user's cache folder: they will be scored again.
     """
-    size, device = images.shape[-1], device or torch.device("cpu")
-    wanted = features(decode_images(reference, size, as_stored=True), inception, device)
-    scores: dict[str, Any] = {"reference_images": len(reference)}
-    scores |= fid_and_kid(features(images, inception, device, keep), wanted)
-    scores["floor"] = None
-    if real:
-        floor = features(decode_images(real, size, as_stored=True), inception, device)
-        scores["floor"] = {"images": len(real), **fid_and_kid(floor, wanted)}
-    return scores | {"inception_sha256": inception_file(inception)[1]}
+
+    def of_files(paths: list[Path]) -> np.ndarray:
+        return features(decode_images(paths, images.shape[-1], as_stored=True), device)
+
+    wanted = of_files(reference)
+    scores = {"reference_images": len(reference), **fid_and_kid(features(images, device, keep), wanted)}
+    floor = {"images": len(real), **fid_and_kid(of_files(real), wanted)} if real else None
+    return scores | {"floor": floor, "inception_sha256": inception_file()[1]}

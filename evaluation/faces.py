@@ -6,26 +6,29 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from common.config import UserError
-from data.reading import decode_image, list_images
+from common.config import UserError, first_five
+from data.reading import decode_image, list_images, warn
 
 FACE_SIZE = 64
 SCORED_SUFFIXES = {".bmp", ".jpg", ".jpeg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}  # pytorch-fid 0.3.0's
 
 
-def scored_images(folder: Path) -> tuple[list[Path], list[str]]:
-    """The files of a folder that pytorch-fid scores, sorted, and the names of everything else in it.
+def scored_images(folder: Path) -> list[Path]:
+    """The files of a folder that pytorch-fid scores, sorted: with one of its (lower-case) suffixes, hidden or not.
 
-    Those are all with one of its (lower-case) suffixes, hidden ones too.  Raises UserError if the folder
-    is missing, is a file, cannot be read or holds no such image.
+    Names on stderr the hidden ones and what else is there.  Raises UserError if the folder is missing, is a file,
+    cannot be read or holds no such image.
     """
     list_images(folder)  # for its errors
     entries = sorted(folder.iterdir())
     scored = [path for path in entries if path.suffix in SCORED_SUFFIXES and not path.is_dir()]
     if not scored:
         raise UserError(f"{folder} holds no image that pytorch-fid scores ({', '.join(sorted(SCORED_SUFFIXES))})")
-    chosen = set(scored)
-    return scored, [path.name + "/" * path.is_dir() for path in entries if path not in chosen]
+    if hidden := [path.name for path in scored if path.name.startswith(".")]:
+        warn(f"{folder} holds hidden images, which pytorch-fid scores too: {first_five(hidden)}")
+    if others := [path.name + "/" * path.is_dir() for path in entries if path not in set(scored)]:
+        warn(f"{folder} also holds what pytorch-fid does not score: {first_five(others)}")
+    return scored
 
 
 def read_faces(paths: list[Path]) -> tuple[Tensor, list[str]]:
@@ -56,8 +59,3 @@ def face_counts(images: Tensor) -> list[int]:
     detector = dlib.get_frontal_face_detector()
     pictures = images.permute(0, 2, 3, 1).contiguous().cpu().numpy()
     return [len(detector(picture, 1)) for picture in tqdm(pictures, desc="dlib", unit="img", leave=False, disable=None)]
-
-
-def contrast(images: Tensor) -> float:
-    """The standard deviation of the pixels of uint8 images (n, 3, h, w), the mean of three colours, in grey levels."""
-    return images.float().std((0, 2, 3)).mean().item()

@@ -1,5 +1,6 @@
 """How good generated digits are: whom they convince, how near, how diverse and how new they are (problem 2)."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from common.checkpoint import load_state_dict_file, load_weights
-from data.reading import NUM_CLASSES, cached, chunks, fingerprint, load_digits, to_unit_range
+from data.reading import cached, chunks, fingerprint, load_digits, to_unit_range
 from evaluation.distances import density_coverage_recall, fid_and_kid, shuffled
 from evaluation.inception import features, inception_file
 from models.classifier import Classifier, Judge
@@ -28,18 +29,19 @@ def load_judge(course_classifier: Path | None, device: torch.device) -> nn.Modul
 
 
 @torch.no_grad()
+def _in_batches(function: Callable[[Tensor], Tensor], images: Tensor, device: torch.device) -> Tensor:
+    """On the CPU, what a function on the device makes of uint8 images (n, 3, h, w)."""
+    return torch.cat([function(to_unit_range(images[part].to(device))).cpu() for part in chunks(len(images), 500)])
+
+
 def classify(classifier: nn.Module, images: Tensor, device: torch.device) -> Tensor:
     """The classes int64 (n,), on the CPU, that a classifier in eval mode gives uint8 images (n, 3, h, w)."""
-    parts = [classifier(to_unit_range(images[part].to(device))).argmax(1) for part in chunks(len(images), 500)]
-    return torch.cat(parts).cpu()
+    return _in_batches(classifier, images, device).argmax(1)
 
 
-@torch.no_grad()
 def judge_features(images: Tensor, device: torch.device) -> np.ndarray:
     """Our judge's features (n, 128) of uint8 digits (n, 3, 28, 28)."""
-    judge = load_judge(None, device)
-    parts = [judge.features(to_unit_range(images[part].to(device))).cpu() for part in chunks(len(images), 500)]
-    return torch.cat(parts).numpy()
+    return _in_batches(load_judge(None, device).features, images, device).numpy()
 
 
 def nearest_distance(images: Tensor, others: Tensor) -> Tensor:
@@ -51,13 +53,6 @@ def nearest_distance(images: Tensor, others: Tensor) -> Tensor:
         squared = ours.square().sum(1)[:, None] + theirs.square().sum(1) - 2 * ours @ theirs.T
         nearest = torch.minimum(nearest, squared.min(1).values)
     return (nearest.clamp(min=0) / ours.shape[1]).sqrt()
-
-
-def class_accuracies(predicted: Tensor, labels: Tensor) -> tuple[float, list[float | None]]:
-    """The accuracy of classes (n,) against labels (n,), and per label; None for a label that does not occur."""
-    right = (predicted == labels).double()
-    chosen = [labels == digit for digit in range(NUM_CLASSES)]
-    return right.mean().item(), [right[which].mean().item() if which.any() else None for which in chosen]
 
 
 def real_digits(domain: Path, split: str, count: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -79,12 +74,7 @@ def real_digits(domain: Path, split: str, count: int) -> tuple[Tensor, Tensor, T
 
 
 def digit_quality(
-    digits: Tensor,
-    domain: Path,
-    classifiers: dict[str, nn.Module],
-    inception: str,
-    device: torch.device,
-    split: str = "val",
+    digits: Tensor, domain: Path, classifiers: dict[str, nn.Module], device: torch.device, split: str
 ) -> dict[str, Any]:
     """How near generated uint8 digits (n, 3, 28, 28) are to real images of `domain`, how diverse, how new.
 
@@ -98,15 +88,18 @@ def digit_quality(
     digits: there recall does not fall when three or five classes are left out.
     """
     reference, labels, floor, train = real_digits(domain, split, len(digits))
-    real, real_of_judge = features(reference, inception, device), judge_features(reference, device)
+    real, real_of_judge = features(reference, device), judge_features(reference, device)
 
     def scores(some: Tensor) -> dict[str, float]:
-        far = fid_and_kid(features(some, inception, device), real)
+        far = fid_and_kid(features(some, device), real)
         return far | density_coverage_recall(judge_features(some, device), real_of_judge)
 
     def nearest(some: Tensor) -> float:
         key = f"nearest 1 {fingerprint(some)} {fingerprint(train)}"
         return float(np.median(cached([], key, lambda: nearest_distance(some, train).numpy())))
+
+    def accuracy_of(network: nn.Module) -> float:
+        return classify(network, reference, device).eq(labels).double().mean().item()
 
     return {
         "reference_images": len(reference),
@@ -114,9 +107,6 @@ def digit_quality(
         **scores(digits),
         "floor": {"images": len(floor), **scores(floor)},
         "nearest_training_image": {"generated": nearest(digits), "real": nearest(reference)},
-        "real_accuracy": {
-            name: class_accuracies(classify(network, reference, device), labels)[0]
-            for name, network in classifiers.items()
-        },
-        "inception_sha256": inception_file(inception)[1],
+        "real_accuracy": {name: accuracy_of(network) for name, network in classifiers.items()},
+        "inception_sha256": inception_file()[1],
     }

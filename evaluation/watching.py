@@ -1,7 +1,6 @@
 """How well a GAN's training goes, by faces that it does not see."""
 
 import copy
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,11 +16,10 @@ from sampling.faces import face_sheet, latents, sample_images, with_fresh_batch_
 
 def check_scores(held_out: int, score_every: int) -> None:
     """Raise UserError before the first step for what would keep a training from being scored later."""
-    if not score_every:
-        return
-    if held_out < 2:
-        raise UserError("--score-every compares samples with held-out faces, give --held-out 2 or more")
-    inception_file("auto")
+    if score_every:
+        if held_out < 2:
+            raise UserError("--score-every compares samples with held-out faces, give --held-out 2 or more")
+        inception_file()
 
 
 def watch(
@@ -36,14 +34,9 @@ def watch(
         if faces.held_out_paths:
             run.log(step, **overfitting(judge, faces, beside))
     if step.due(run.config.score_every):
-        run.log(step, **held_out_scores(average, run.config.score_count, faces.held_out_paths))
-
-
-def held_out_scores(network: nn.Module, count: int, held_out: list[Path]) -> dict[str, float]:
-    """FID and KID of `count` samples of an averaged generator against held-out image files."""
-    device, samples = next(network.parameters()).device, sample_images(with_fresh_batch_norm(network), latents(count))
-    scores = distances(samples, held_out, device=device, keep=False)
-    return {name: scores[name] for name in ("fid", "kid_x1000")}
+        samples = sample_images(with_fresh_batch_norm(average), latents(run.config.score_count))
+        scores = distances(samples, faces.held_out_paths, device=run.device, keep=False)
+        run.log(step, fid=scores["fid"], kid_x1000=scores["kid_x1000"])
 
 
 @torch.no_grad()
@@ -52,10 +45,9 @@ def overfitting(
 ) -> dict[str, Tensor]:
     """What a discriminator or critic says on average of `count` faces it trains on, and of held-out ones.
 
-    The further apart the two, the more it knows by heart.  It works on copies, with the statistics of the batch as
-    in training, so that watching changes nothing: each kind in a batch of its own, or, with the generator `beside` of
-    a training in joint batches, both in one with as many of its images.  Of a batch of its own BatchNorm takes out
-    what all its images share, so there a difference is seen less.
+    The further apart the two, the more it knows by heart.  Copies work, with the statistics of the batch as in
+    training, so that watching changes nothing: each kind in a batch of its own, or, with the generator `beside` of
+    a training in joint batches, both in one with as many of its images.
     """
     network = copy.deepcopy(network).train()
     real = [faces.first(count), faces.first_held_out(count)]

@@ -6,7 +6,7 @@ from scipy import linalg
 
 from common.config import UserError
 from evaluation import distances
-from evaluation.distances import density_coverage_recall, frechet_distance, kernel_distance
+from evaluation.distances import density_coverage_recall, fid_and_kid, frechet_distance, kernel_distance
 
 
 def with_diagonal_covariance(variances: list[float], mean: list[float], count: int = 16) -> np.ndarray:
@@ -60,12 +60,6 @@ def test_kid_equals_brute_force(monkeypatch):
     assert kernel_distance(x, y) == pytest.approx(expected, rel=1e-12)
 
 
-@pytest.mark.parametrize("score", [frechet_distance, kernel_distance])
-def test_one_image_has_no_covariance(score):
-    with pytest.raises(UserError, match="at least two"):
-        score(np.zeros((1, 4)), np.zeros((5, 4)))
-
-
 def test_density_coverage_and_recall_on_a_line():
     """Worked out by hand, balls to the nearest neighbour: real 0, 1, 3, 7 reach 1, 1, 2 and 4."""
     real = np.array([[0.0], [1], [3], [7]])
@@ -103,6 +97,7 @@ def test_recall_sees_what_is_missing_and_density_what_is_wrong():
     assert copies["recall"] == 0 and copies["coverage"] < 0.5 * whole["coverage"]
 
 
-def test_too_few_for_neighbours():
-    with pytest.raises(UserError, match="more than 5 images"):
-        density_coverage_recall(np.zeros((5, 2)), np.zeros((9, 2)))
+@pytest.mark.parametrize(("score", "count"), [(fid_and_kid, "at least two"), (density_coverage_recall, "more than 5")])
+def test_too_few_images(score, count):
+    with pytest.raises(UserError, match=f"{count} images"):
+        score(np.zeros((1, 2)), np.zeros((9, 2)))

