@@ -85,15 +85,8 @@ def main() -> None:
     prepare_output_folder(config.out_dir, names, r"\d_\d{3,}\.png")
     interval = (config.guidance_from, config.guidance_to)
     with tqdm(total=len(keys), unit="img") as progress, autocast(device, config.precision):
-        images = draw_digits(
-            network,
-            keys,
-            config.guidance_scale,
-            interval,
-            make_sampler(config),
-            seed=config.seed,
-            progress=progress.update,
-        )
+        how = (config.guidance_scale, interval, make_sampler(config))
+        images = draw_digits(network, keys, *how, seed=config.seed, progress=progress.update)
     write_images(config.out_dir, names, images)
     print(f"{len(keys)} digits in {config.out_dir}")
 

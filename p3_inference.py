@@ -23,7 +23,7 @@ from torch import Tensor
 
 from common.config import in_one_line, option, parse_config
 from common.device import pick_device
-from common.files import atomic_write, refuse_others
+from common.files import atomic_write, require_file
 from data.reading import decode_image, decode_images, list_images, warn, warn_of_others
 from sampling.labels import TARGETS, load_dann, predict
 
@@ -69,7 +69,7 @@ def cell(name: str) -> bytes:
 
 def main() -> None:
     config = parse_config(Config, __doc__)
-    refuse_others(config.out_csv)
+    require_file(config.out_csv, new=True)
     device = pick_device(config.device, repeatable=True)
     paths = list_images(config.image_dir)
     warn_of_others(config.image_dir, paths, "without a row in the table")

@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_safetensors
 from torch import Tensor, nn
 
-from common.config import UserError
+from common.config import UserError, first_sentence
 from common.files import atomic_write, require_file
 
 CHECKPOINTS = Path(__file__).resolve().parent.parent / "checkpoints"
@@ -31,14 +31,13 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
 def load_checkpoint(path: Path) -> dict[str, Any]:
     """Read a training state onto the CPU, without running any code from the file."""
     require_file(path)
+    checked = zipfile.is_zipfile(path)  # else a file of old versions of PyTorch, without checksums, or no checkpoint
     try:
-        if zipfile.is_zipfile(path):  # else a file of old versions of PyTorch, which has no checksums
-            with zipfile.ZipFile(path) as archive:
-                if damaged := archive.testzip():  # PyTorch itself does not look
-                    raise zipfile.BadZipFile(f"its part {damaged} is damaged")
+        if checked and (damaged := zipfile.ZipFile(path).testzip()):  # PyTorch itself does not look
+            raise zipfile.BadZipFile(f"its part {damaged} is damaged")
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # truncated, corrupt, or a pickle that wants to run code
-        reason = "it is not a whole checkpoint" if not zipfile.is_zipfile(path) else str(error).splitlines()[0]
+        reason = first_sentence(error) if checked else "it is not a whole checkpoint"
         raise UserError(f"{path} cannot be loaded: {reason}") from None
     if not isinstance(state, dict):
         raise UserError(f"{path} cannot be loaded: it holds no dictionary")
@@ -101,8 +100,8 @@ def _remedy(path: Path) -> str:
     """What to do about a file of ours that is missing or damaged, as the end of a sentence."""
     if path.parent.resolve() != CHECKPOINTS.resolve():
         return ""
-    clone = (CHECKPOINTS.parent / ".git").exists()
-    return f", run: {'git checkout -- checkpoints, or else ' if clone else ''}bash hw2_download.sh"
+    in_clone = "git checkout -- checkpoints, or else " if (CHECKPOINTS.parent / ".git").exists() else ""
+    return f", run: {in_clone}bash hw2_download.sh"
 
 
 def load_state_dict_file(model: nn.Module, path: Path, key: str = "state_dict") -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 C = TypeVar("C")
+INF = math.inf
 
 
 class UserError(Exception):
@@ -17,22 +18,15 @@ class UserError(Exception):
 
 
 def option(
-    default: Any,
-    help: str,
-    *,
-    low: float | None = None,
-    high: float | None = None,
-    choices: tuple[str, ...] | None = None,
-    free: bool = False,
+    default: Any, help: str, low: float = -INF, high: float = INF, choices: tuple[str, ...] = (), free: bool = False
 ) -> Any:
     """A dataclass field that is also a command-line option.
 
     `low` and `high` are inclusive bounds.  A `free` option does not change what a training computes for
     the images it has seen, so `--resume` accepts another value for it (paths, samples, saving, the run's length).
     """
-    return dataclasses.field(
-        default=default, metadata={"help": help, "low": low, "high": high, "choices": choices, "free": free}
-    )
+    about = {"help": help, "low": low, "high": high, "choices": choices, "free": free}
+    return dataclasses.field(default=default, metadata=about)
 
 
 def in_one_line(text: str) -> str:
@@ -45,30 +39,36 @@ def first_sentence(error: Exception | str) -> str:
     return (str(error) or type(error).__name__).splitlines()[0].split(". ")[0]
 
 
+def first_five(names: list[str]) -> str:
+    """The first five names, and how many more there are."""
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
 class Parser(argparse.ArgumentParser):
-    """argparse, its errors in one sentence."""
+    """argparse: descriptions as they are, options by their whole names, errors in one sentence."""
+
+    def __init__(self, **settings: Any):
+        super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **settings)
 
     def error(self, message: str):
         self.exit(2, f"{self.prog}: error: {in_one_line(message)}\n")
 
 
-def checked(kind: type, low: float | None = None, high: float | None = None) -> Callable[[str], Any]:
+def checked(kind: type, low: float = -INF, high: float = INF) -> Callable[[str], Any]:
     """A converter for argparse that also checks the range."""
+    if kind is int:
+        high = min(high, 2**63 - 1)  # no larger one is a seed of torch's
 
     def convert(text: str) -> Any:
         try:
             value = kind(text)
         except ValueError:
             raise argparse.ArgumentTypeError(f"'{text}' is not {'an integer' if kind is int else 'a number'}") from None
-        if kind is int and not -(2**63) <= value < 2**63:  # no larger one is a seed of torch's, nor some a float
-            raise argparse.ArgumentTypeError(f"{text} is out of range, must fit into 64 bits")
-        if not math.isfinite(value):
+        if kind is float and not math.isfinite(value):
             raise argparse.ArgumentTypeError(f"{text} is not a finite number")
-        if (low is not None and value < low) or (high is not None and value > high):
-            bounds = (
-                f"at least {low}" if high is None else f"at most {high}" if low is None else f"from {low} to {high}"
-            )
-            raise argparse.ArgumentTypeError(f"{text} is out of range, must be {bounds}")
+        if not low <= value <= high:
+            bound = f"at least {low}" if value < low else f"at most {high}"
+            raise argparse.ArgumentTypeError(f"{text} is out of range, must be {bound}")
         return value
 
     return convert
@@ -89,39 +89,34 @@ def _default_text(value: Any) -> str:
 
 
 def parse_config(
-    config_class: type[C],
-    description: str,
-    argv: list[str] | None = None,
-    presets: dict[str, dict[str, Any]] | None = None,
+    config_class: type[C], description: str, argv: list[str] | None = None, presets: dict[str, dict] | None = None
 ) -> C:
     """Build `config_class` from the command line; a wrong option or value exits with code 2.
 
-    Fields made without a default are positional arguments.  `presets` maps values of the `recipe` option
+    Fields whose default is None are positional arguments.  `presets` maps values of the `recipe` option
     to other defaults, which explicit options still override; with --resume the defaults are what `config.json` in
     --run-dir holds.  `--dry-run` prints the effective configuration as JSON and exits.
     """
     fields = dataclasses.fields(config_class)
     usage = " ".join(["%(prog)s", *(field.name.upper() for field in fields if field.default is None), "[options]"])
-    layout = argparse.RawDescriptionHelpFormatter
-    parser = Parser(usage=usage, description=description, formatter_class=layout, allow_abbrev=False)
+    parser = Parser(usage=usage, description=description)
     for field in fields:
-        flag = "--" + field.name.replace("_", "-")
         help_text = field.metadata["help"].replace("%", "%%") + _default_text(field.default)
         if field.default is None:
             parser.add_argument(field.name, metavar=field.name.upper(), type=given_path, help=help_text)
             continue
-        kwargs: dict[str, Any] = {"default": argparse.SUPPRESS, "help": help_text, "dest": field.name}
-        kind = type(field.default)
+        kind, choices = type(field.default), field.metadata["choices"]
         if kind is bool:
-            kwargs["action"] = argparse.BooleanOptionalAction
+            settings: dict[str, Any] = {"action": argparse.BooleanOptionalAction}
         elif kind in (int, float):
-            kwargs["type"] = checked(kind, field.metadata["low"], field.metadata["high"])
-            kwargs["metavar"] = "N" if kind is int else "X"
+            converter = checked(kind, field.metadata["low"], field.metadata["high"])
+            settings = {"type": converter, "metavar": "N" if kind is int else "X"}
+        elif issubclass(kind, Path):
+            settings = {"type": given_path, "metavar": "PATH"}
         else:
-            kwargs["type"] = given_path if issubclass(kind, Path) else kind
-            kwargs["choices"] = field.metadata["choices"]
-            kwargs["metavar"] = " | ".join(kwargs["choices"] or ["PATH" if issubclass(kind, Path) else "TEXT"])
-        parser.add_argument(flag, **kwargs)
+            settings = {"choices": choices or None, "metavar": " | ".join(choices) or "TEXT"}
+        flag = "--" + field.name.replace("_", "-")
+        parser.add_argument(flag, default=argparse.SUPPRESS, help=help_text, **settings)
     parser.add_argument("--dry-run", action="store_true", help="print the effective configuration as JSON and exit")
     given = vars(parser.parse_args(argv))
     dry_run = given.pop("dry_run")
@@ -154,6 +149,5 @@ def remembered(file: Path, fields: tuple[dataclasses.Field, ...]) -> dict[str, A
 
 def to_json(config: Any) -> dict[str, Any]:
     """The configuration as JSON-ready values (paths as text)."""
-    return {
-        name: str(value) if isinstance(value, Path) else value for name, value in dataclasses.asdict(config).items()
-    }
+    values = dataclasses.asdict(config).items()
+    return {name: str(value) if isinstance(value, Path) else value for name, value in values}

@@ -2,7 +2,6 @@
 
 import codecs
 import contextlib
-import errno
 import fcntl
 import hashlib
 import os
@@ -26,7 +25,7 @@ def atomic_write(path: Path, content: bytes | Callable[[BinaryIO], None]) -> Non
     stays, and what it points to is written.  Raises UserError, naming the file, if it cannot be written or what is
     there is no file (a folder, /dev/null); the old file is then as it was.
     """
-    refuse_others(path)
+    require_file(path, new=True)
     target = Path(os.path.realpath(path))
     temporary = target.with_name(f".{target.name[:50]}.{secrets.token_hex(4)}.part")  # a name has at most 255 bytes
     try:
@@ -47,21 +46,6 @@ def atomic_write(path: Path, content: bytes | Callable[[BinaryIO], None]) -> Non
         if isinstance(error, OSError):
             raise UserError(f"{path} cannot be written: {error.strerror or error}") from None
         raise
-
-
-def refuse_others(path: Path) -> None:
-    """Raise UserError if there is something at `path` that is not a file, which writing would replace."""
-    if os.path.isdir(path):
-        raise UserError(f"{path} is a folder, expected a file")
-    if os.path.exists(path) and not os.path.isfile(path):  # unlike path.exists(), without errors for odd names
-        raise UserError(f"{path} is not a regular file and is left alone")
-    try:
-        os.stat(path)
-    except OSError as error:
-        if error.errno == errno.ELOOP:
-            raise UserError(f"{path} cannot be written: {error.strerror}") from None
-    except ValueError:
-        raise UserError(f"{path} cannot be written: its name holds a NUL or letters beyond this locale") from None
 
 
 def remove_parts(folder: Path, names: str = r".+") -> None:
@@ -114,20 +98,23 @@ def locked(folder: Path) -> Iterator[None]:
                     folder.rmdir()  # if nothing came into it
 
 
-def require_file(path: Path) -> None:
-    """Raise UserError unless `path` is a regular file or a link to one: opening a named pipe would wait for ever."""
+def require_file(path: Path, new: bool = False) -> None:
+    """Raise UserError unless `path` is a regular file or a link to one, or, if it may be `new`, nothing yet.
+
+    Opening a named pipe would wait for ever, and writing a file would replace it.
+    """
     try:
         mode = os.stat(path).st_mode
     except (FileNotFoundError, NotADirectoryError):
+        if new:
+            return
         raise UserError(f"{path} is missing") from None
     except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}") from None
-    except ValueError:
-        raise UserError(f"{path} is missing: no file can have this name here") from None  # a NUL, or another locale
-    if stat.S_ISDIR(mode):
-        raise UserError(f"{path} is a folder, expected a file")
+        raise UserError(f"{path} cannot be {'written' if new else 'read'}: {error.strerror}") from None
+    except ValueError:  # a NUL, or another locale
+        raise UserError(f"{path} is missing: no file can have this name here") from None
     if not stat.S_ISREG(mode):
-        raise UserError(f"{path} is not a regular file")
+        raise UserError(f"{path} is {'a folder, expected a file' if stat.S_ISDIR(mode) else 'not a regular file'}")
 
 
 def read_text(path: Path) -> str:
@@ -155,7 +142,7 @@ def sha256(path: Path) -> str:
     digest = hashlib.sha256()
     try:
         with open(path, "rb") as handle:
-            while block := handle.read(1 << 20):
+            while block := handle.read(1 << 20):  # hashlib.file_digest is of Python 3.11
                 digest.update(block)
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from None

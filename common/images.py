@@ -1,9 +1,9 @@
 """From model outputs to PNG files: one rounding, one way of writing, grids to look at."""
 
 import io
+import os
 import re
 import sys
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +11,8 @@ import torch
 from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 from torch import Tensor
 
-from common.config import UserError, in_one_line
-from common.files import atomic_write, refuse_others, remove_parts
+from common.config import UserError, first_five, in_one_line
+from common.files import atomic_write, remove_parts, require_file
 
 SOFTWARE = "dlcv-hw2"  # written into our PNG files, so that a later run can tell its own files from the user's
 
@@ -79,33 +79,24 @@ def prepare_output_folder(folder: Path, names: list[str], pattern: str) -> None:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):  # said before the work, not after it
+            raise UserError(f"{folder} cannot be written")
         remove_parts(folder, pattern)
         others = sorted({path.name for path in folder.iterdir()} - set(names))
+        for name in names:
+            if (folder / name).is_symlink() and not (folder / name).is_dir():
+                (folder / name).unlink()  # the image takes its place, and what it points to stays
+            require_file(folder / name, new=True)
+        ours = [name for name in others if re.fullmatch(pattern, name) and _is_ours(folder / name)]
+        for name in ours:
+            (folder / name).unlink(missing_ok=True)  # another run may have been faster
     except FileExistsError:
         raise UserError(f"{folder} is a file, expected a folder") from None
     except OSError as error:
-        raise UserError(f"{folder} cannot be made or read: {error.strerror}") from None
-    try:
-        with tempfile.TemporaryFile(dir=folder):  # to know before the work whether it can be kept
-            pass
-    except OSError as error:
-        raise UserError(f"{folder} cannot be written: {error.strerror}") from None
-    for name in names:
-        if (folder / name).is_symlink() and not (folder / name).is_dir():
-            (folder / name).unlink()  # the image takes its place, and what it points to stays
-        refuse_others(folder / name)
-    foreign = []
-    for name in others:
-        if re.fullmatch(pattern, name) and _is_ours(folder / name):
-            try:
-                (folder / name).unlink(missing_ok=True)  # another run may have been faster
-            except OSError as error:
-                raise UserError(f"{folder / name} cannot be removed: {error.strerror}") from None
-        else:
-            foreign.append(name)
-    if foreign:
-        listed = ", ".join(foreign[:5]) + (f" and {len(foreign) - 5} more" if len(foreign) > 5 else "")
-        print(in_one_line(f"warning: {folder} also holds files that are not ours: {listed}"), file=sys.stderr)
+        raise UserError(f"{error.filename or folder} cannot be written: {error.strerror}") from None
+    if foreign := [name for name in others if name not in ours]:
+        warning = f"warning: {folder} also holds files that are not ours: {first_five(foreign)}"
+        print(in_one_line(warning), file=sys.stderr)
 
 
 def write_images(folder: Path, names: list[str], images: Tensor) -> None:

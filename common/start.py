@@ -66,12 +66,11 @@ def run_script(main: Callable[[], None]) -> None:
         sys.exit(141)
     except (MemoryError, RuntimeError, OSError) as error:
         if _is_memory(error):
-            whose, advice = "machine", "ask for less at once"
+            # torch's CPU allocator first says where in the code it happened
+            reason = first_sentence(str(error).partition("DefaultCPUAllocator: ")[2] or error)
             if "out of memory" in str(error):
-                whose, advice = "device", "use another --device"
-            said = str(error).partition("DefaultCPUAllocator: ")[2] or error  # behind where in the code it happened
-            reason = first_sentence(said)
-            refuse(f"the {whose}'s memory is full ({reason}), free some or {advice}")
+                refuse(f"the device's memory is full ({reason}), free some or use another --device")
+            refuse(f"the machine's memory is full ({reason}), free some or ask for less at once")
         elif isinstance(error, OSError) and error.filename is None and error.errno in CANNOT_WRITE and sys.stdout:
             _drop_output()  # no file's name: it is standard output
             refuse(f"standard output cannot be written: {error.strerror or error}")

@@ -1,27 +1,7 @@
-"""The wrappers hw2_1.sh, hw2_2.sh and hw2_3.sh as a grader calls them: what they write, and that it never varies.
-
-Fourteen ways in which such solutions lost their marks, and the tests that would have told:
-
-1. no output folder, no parents, a bare csv name: `..._as_the_grader_asks`, `test_csv_targets`
-2. spaces, other letters, trailing slashes, another working directory: `abroad` and `another_place`
-3. odd csv files (header, order, line ends, missing images): test_data.py
-4. misleading or neutral folder names: `test_the_domain`
-5. stale and foreign files in the output folder: `test_output_folder`, `test_an_interrupted_run_is_completed`
-6. checkpoints of a second GPU, pickles that run code: `test_broken_weights`, test_judges.py, test_refusals.py
-7. broken downloads: test_download.py; downloads at inference: `another_place`
-8. images that vary between runs, numbers of images or threads: `..._as_the_grader_asks`, `..._never_vary`,
-   `test_every_batch_has_one_size`
-9. colours shifted or wrapped round on saving: test_pixels.py
-10. names: `..._as_the_grader_asks`
-11. too much at once, duplicates: `test_every_batch_has_one_size`, `..._as_the_grader_asks`
-12. images of other kinds, broken ones, none at all: test_data.py, `test_a_broken_image_is_named`
-13. `python` for python3, wrappers that change folder, missing packages: every call here, by conftest.py's `call`
-14. face rates over the images that dlib happened to accept: `face_counts` in test_faces_score.py
-"""
+"""The wrappers hw2_1.sh, hw2_2.sh and hw2_3.sh as a grader calls them: what they write, and that it never varies."""
 
 import contextlib
 import csv
-import errno
 import fcntl
 import functools
 import io
@@ -34,7 +14,6 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from unittest import mock
 
 import numpy as np
 import pytest
@@ -51,7 +30,6 @@ import sampling.digits
 import sampling.faces
 import sampling.labels
 from common.checkpoint import export_weights
-from common.device import has_fast_bf16
 from models.ddpm import ContextUnet
 from sampling.digits import digit_keys, draw_digits
 from sampling.faces import latents, sample_images
@@ -139,19 +117,6 @@ def test_digits_as_the_grader_asks(call, abroad):
     assert call("hw2_2.sh", "digits", "--steps", 1, "--per-class", 1, cwd=abroad, threads=2).returncode == 0
     fewer = contents(abroad / "digits")
     assert len(fewer) == 10 and fewer == {name: images[name] for name in fewer}
-
-
-@pytest.mark.skipif(not has_fast_bf16(torch.device("cpu")), reason="the default is float32 here")
-def test_digits_in_float32_never_vary(call, weights, tmp_path):
-    """Neither with their number nor with the threads."""
-    drawn = []
-    for per_class, threads in ((1, 2), (2, 1)):
-        folder = tmp_path / f"{per_class}"
-        options = ("--weights", weights["unet"], "--precision", "fp32", "--steps", 1, "--per-class", per_class)
-        result = call("hw2_2.sh", folder, *options, threads=threads)
-        assert result.returncode == 0, result.stderr
-        drawn.append(contents(folder))
-    assert len(set(drawn[0].values())) == 10 and drawn[0].items() <= drawn[1].items()
 
 
 def test_every_option_of_the_sampler_matters(inside, tmp_path, monkeypatch):
@@ -312,18 +277,6 @@ def test_output_folder(call, inside, weights, tmp_path):
     assert all(after[name] == before[name] for name in ours)
 
 
-def test_stale_images(inside, refused_inside, weights, tmp_path, monkeypatch):
-    """One that may not be removed is named, one that another run removed at the same moment is not missed."""
-    options = ("p1_inference.py", tmp_path, "--weights", weights["generator"], "--count")
-    assert inside(*options, 2)[0] == 0
-    unlink, forbidden = Path.unlink, PermissionError(errno.EPERM, "Operation not permitted")
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "unlink", mock.Mock(side_effect=forbidden))
-        assert "0002.png cannot be removed: Operation not permitted" in refused_inside(*options, 1)
-    monkeypatch.setattr(Path, "unlink", lambda path, missing_ok=False: (unlink(path), unlink(path, missing_ok)))
-    assert inside(*options, 1)[0] == 0 and sorted(contents(tmp_path)) == ["0001.png"]
-
-
 def test_an_interrupted_run_is_completed(environment, inside, weights, tmp_path):
     """kill -9 amid the writing, as a grader's time limit does; the next run leaves exactly its files."""
     options = ("--weights", str(weights["generator"]), "--count", "50")
@@ -347,12 +300,11 @@ def test_output_that_cannot_be_a_folder(refused, refused_inside, tmp_path):
     file.write_text("mine")
     loop.symlink_to(loop)
     assert "file\\nor two is a file, expected a folder" in refused("hw2_1.sh", file)
-    taken = {"p1_inference.py": "0009.png", "p2_inference.py": "9_001.png"}
-    for script, name in taken.items():
+    for script, name in (("p1_inference.py", "0009.png"), ("p2_inference.py", "9_001.png")):
         (tmp_path / script / name).mkdir(parents=True)
         assert f"{name} is a folder, expected a file" in refused_inside(script, tmp_path / script)
         assert [path.name for path in (tmp_path / script).iterdir()] == [name]  # nothing but what was there
-    for folder, reason in ((file / "in", "or two/in cannot be made or read"), ("", "a path is empty"), (loop, "loop ")):
+    for folder, reason in ((file / "in", "or two/in cannot be written"), ("", "a path is empty"), (loop, "loop ")):
         assert reason in refused_inside("p1_inference.py", folder)
     assert file.read_text() == "mine"
 
@@ -368,10 +320,8 @@ def test_letters_of_no_encoding(call, weights, tmp_path):
 
 def test_a_read_only_disk(disk, refused_inside, digits, weights):
     folder = disk("ro")
-    small = ("--count", 2, "--weights", weights["generator"])
-    assert "disk cannot be written: Read-only file system" in refused_inside("p1_inference.py", folder, *small)
-    for script in ("p1_inference.py", "p2_inference.py"):
-        assert "in cannot be made or read: Read-only file system" in refused_inside(script, folder / "in")
+    assert "disk cannot be written" in refused_inside("p1_inference.py", folder, "--weights", weights["generator"])
+    assert "in cannot be written: Read-only file system" in refused_inside("p2_inference.py", folder / "in")
     sentence = refused_inside("p3_inference.py", digits("usps", "usps"), folder / "out.csv")
     assert "out.csv cannot be written: Read-only file system" in sentence
 
@@ -392,23 +342,18 @@ def test_a_full_disk(disk, refused, refused_inside, digits, weights):
     assert sorted(path.name for path in folder.iterdir()) == ["filler", "out"]
 
 
-@pytest.mark.parametrize("number", [1, 2, 3])
-def test_wrong_calls(number, refused, refused_inside, tmp_path):
-    assert "unrecognized arguments" in refused(f"hw2_{number}.sh", tmp_path / "a", tmp_path / "b", "c")
-    assert "the following arguments are required" in refused_inside(f"p{number}_inference.py")
-    assert list(tmp_path.iterdir()) == []
-
-
 @pytest.mark.parametrize(
-    ("options", "reason"),
+    ("script", "options", "reason"),
     [
-        (("--guidance-from", 0.9, "--guidance-to", 0.1), "--guidance-from 0.9 is above"),
-        (("--steps", 601), "must be from 1 to 600"),
-        (("--seed", "9" * 400), f"{'9' * 400} is out of range, must fit"),
+        *((f"p{number}_inference.py", ("a", "b", "c"), "unrecognized arguments") for number in (1, 2, 3)),
+        *((f"p{number}_inference.py", (), "the following arguments are required") for number in (1, 2, 3)),
+        ("p2_inference.py", ("out", "--guidance-from", 0.9, "--guidance-to", 0.1), "--guidance-from 0.9 is above"),
+        ("p2_inference.py", ("out", "--steps", 601), "must be at most 600"),
+        ("p2_inference.py", ("out", "--seed", "9" * 400), f"{'9' * 400} is out of range, must be at most"),
     ],
 )
-def test_wrong_options_of_digits(options, reason, refused_inside, tmp_path):
-    assert reason in refused_inside("p2_inference.py", tmp_path / "out", *options)
+def test_wrong_calls(script, options, reason, refused_inside, tmp_path):
+    assert reason in refused_inside(script, *options, cwd=tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -558,7 +503,7 @@ def test_csv_targets(refused_inside, inside, digits, tmp_path):
         (f"{tmp_path}/", f"{tmp_path} is a folder, expected a file"),
         (tmp_path / "file" / "out.csv", "file/out.csv cannot be written"),
         ("", "a path is empty"),
-        (tmp_path / "pipe", "pipe is not a regular file and is left alone"),
+        (tmp_path / "pipe", "pipe is not a regular file"),
         (tmp_path / f"作{longest}", "cannot be written: File name too long"),
     ):
         assert reason in refused_inside("p3_inference.py", folder, target)

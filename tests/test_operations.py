@@ -39,14 +39,7 @@ def test_operations_of_a_step(script, inside, builtin, tmp_path, monkeypatch):
     batch_size = int(options[options.index("--batch-size") + 1])
     counts = []
     for steps in (4, 8):
-        run = (
-            "--images",
-            batch_size * steps,
-            "--save-minutes",
-            1000,
-            "--run-dir",
-            tmp_path / str(steps),
-        )
+        run = ("--images", batch_size * steps, "--save-minutes", 1000, "--run-dir", tmp_path / str(steps))
         with Counter() as counter:
             code, _, errors = inside(script, *options, *run)
         assert code == 0, errors

@@ -16,16 +16,7 @@ import pytest
 import torch
 from small_originals import contents
 from smaller import ROOT, Training
-from trainings import (
-    SCRIPTS,
-    assert_close,
-    checkpoint,
-    command,
-    finish,
-    metrics,
-    refusal,
-    wait_for_lines,
-)
+from trainings import SCRIPTS, assert_close, checkpoint, command, finish, metrics, refusal, wait_for_lines
 
 import training.average
 import training.processes

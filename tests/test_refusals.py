@@ -9,16 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from small_originals import contents
-from trainings import (
-    JUDGES,
-    SCRIPTS,
-    assert_same,
-    checkpoint,
-    finish,
-    metrics,
-    refusal,
-    wait_for_lines,
-)
+from trainings import JUDGES, SCRIPTS, assert_same, checkpoint, finish, metrics, refusal, wait_for_lines
 
 from common.checkpoint import load_checkpoint, save_checkpoint
 from common.config import UserError
@@ -210,7 +201,7 @@ def test_wrong_options(script, refused_inside, tmp_path):
         (("--batch-size", 0), "0 is out of range, must be at least 2"),
         (("--images", "many"), "'many' is not an integer"),
         (("--decay-from", "nan"), "nan is not a finite number"),
-        (("--decay-from", 1.5), "1.5 is out of range, must be from 0 to 1"),
+        (("--decay-from", 1.5), "1.5 is out of range, must be at most 1"),
         (("--precision", "fp8"), "invalid choice: 'fp8'"),
         (("--batch", 8), "unrecognized arguments: --batch 8"),
         (("positional",), "unrecognized arguments: positional"),

@@ -31,9 +31,8 @@ class RunFolder:
         remove_parts(path)
 
     def has_metrics(self) -> bool:
-        """An empty file was left by a start that failed, and nothing is lost with it."""
         file = self.path / "metrics.jsonl"
-        return file.exists() and file.stat().st_size > 0
+        return file.exists() and file.stat().st_size > 0  # an empty one was left by a start that failed
 
     def begin(self, config: dict[str, Any], step: int) -> None:
         """Write the configuration and open the logs, of which lines after `step` are dropped: they come again."""

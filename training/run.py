@@ -24,8 +24,6 @@ from common.streams import Stream
 from training.folder import RunFolder
 from training.processes import join
 
-ESTIMATE_AFTER = 20  # seconds of training, until it is said how long the rest takes
-
 Schedule = Callable[[int, int], float]  # step, steps: the learning rate's factor
 
 
@@ -84,10 +82,7 @@ class Run:
         return network.to(device=self.device, memory_format=torch.channels_last)
 
     def compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """The function of a network, by torch.compile if --compile asks for it.
-
-        Raises UserError if nothing can be compiled here.
-        """
+        """The function of a network, by torch.compile if --compile asks for it; UserError if that cannot be here."""
         if not self.config.compile:
             return function
         try:
@@ -113,32 +108,29 @@ class Run:
         `data` is a fingerprint of the training's data.  Raises UserError if the folder holds another training, or
         one with other options or data.
         """
-        fixed = to_json(self.config)
-        names = [field.name for field in dataclasses.fields(self.config) if not field.metadata["free"]]
-        self._fixed = {name: fixed[name] for name in names} | {"data": data}
+        free = {field.name for field in dataclasses.fields(self.config) if field.metadata["free"]}
+        options = to_json(self.config).items()
+        self._fixed = {name: value for name, value in options if name not in free} | {"data": data}
         self._state = state
-        self._rates = {
-            part: [group["lr"] for group in part.param_groups] for part in state.values() if isinstance(part, Optimizer)
-        }
+        self._rates = {part: part.param_groups[0]["lr"] for part in state.values() if isinstance(part, Optimizer)}
         self.checkpoint: Path = self.config.run_dir / "checkpoint.pt"
         saved = self._open() if self.share.first else None
         if self.share.of_first(self._fixed) != self._fixed:
             raise UserError("this process was started with other options or training data than the first")
         saved = self.share.of_first(saved)
+        self._continues = saved is not None
         if saved:
             fill(state, saved, self.checkpoint)
             self.step, self.seen_before = saved["step"], saved.get("seen_before", 0)
         self.share.synchronize(*(part for part in state.values() if isinstance(part, nn.Module) and part.training))
-        self._saved_step = self.step if saved else -1
         self._saved_at = self._logged_at = time.monotonic()
         self._logged_step, self._logged_images = self.step, self.images_after(self.step)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._ask_to_stop)
-        self.note(f"{'continuing at' if saved else 'starting at'} step {self.step}: {shlex.join(sys.argv)}")
+        self.note(f"{'continuing' if saved else 'starting'} at step {self.step}: {shlex.join(sys.argv)}")
 
     def _open(self) -> dict[str, Any] | None:
-        config, self.folder = self.config, RunFolder(self.config.run_dir)
-        saved = None
+        config, self.folder, saved = self.config, RunFolder(self.config.run_dir), None
         if config.resume and self.checkpoint.exists():
             saved = load_state(self.checkpoint)
             self._refuse_differences(saved["fixed"])
@@ -153,51 +145,39 @@ class Run:
         return saved
 
     def _refuse_differences(self, earlier: dict[str, Any]) -> None:
-        defaults = to_json(type(self.config)())
-        names = self._fixed.keys() | earlier.keys()
-        for name in sorted(names, key=lambda name: (name in self._fixed, name)):  # first what tells of another script
-            if name not in self._fixed:
-                raise UserError(f"{self.checkpoint} is of another training: this one has no option {name}")
-            # A checkpoint from before an option existed was trained as the option's default says.
-            before, now = earlier.get(name, defaults.get(name)), self._fixed.get(name)
-            if before != now:
+        if unknown := sorted(earlier.keys() - self._fixed.keys()):
+            raise UserError(f"{self.checkpoint} is of another training: this one has no option {unknown[0]}")
+        # A checkpoint from before an option existed was trained as the option's default says.
+        earlier = to_json(type(self.config)()) | earlier
+        for name, now in self._fixed.items():
+            if earlier.get(name) != now:
                 what = "other training data" if name == "data" else f"--{name.replace('_', '-')} {now}"
-                raise UserError(f"{self.checkpoint} was trained with {name} {before} and cannot continue with {what}")
+                before = f"{self.checkpoint} was trained with {name} {earlier.get(name)}"
+                raise UserError(f"{before} and cannot continue with {what}")
 
     def start(self, file: str, networks: list[nn.Module], judge_file: str = "", judge: nn.Module | None = None) -> None:
         """Let a new run begin with what another training left; one that continues ignores it.
 
-        `file` is the checkpoint of another training, of which the optimizers keep this run's learning rates, or
-        released weights (*.safetensors), which go into each of `networks`.  Beside a GAN's released generator
-        `judge_file` holds the weights of its discriminator or critic, `judge`.
+        `file` is the checkpoint of another training, or released weights (*.safetensors), which go into each of
+        `networks`.  Beside a GAN's released generator `judge_file` holds the weights of its discriminator or critic,
+        `judge`.
         """
-        if self._saved_step >= 0 or not (file or judge_file):
+        if self._continues or not (file or judge_file):
             return
-        if judge_file and not file.endswith(".safetensors"):
-            raise UserError(f"{judge_file} goes with released weights, so --start must name these (*.safetensors)")
         if file.endswith(".safetensors"):
             for network in networks:
                 seen = int(load_weights(network, Path(file)).get("images", 0))
+            if judge_file:
+                load_weights(judge, Path(judge_file))
+        elif judge_file:
+            raise UserError(f"{judge_file} goes with released weights, so --start must name these (*.safetensors)")
         else:
-            seen = self._start_from_checkpoint(Path(file))
+            saved = load_state(Path(file))
+            fill(self._state, saved, Path(file))  # the learning rates, too, which `steps` sets anew
+            seen = saved.get("seen_before", 0) + saved["step"] * saved["fixed"]["batch_size"]
         self.seen_before = seen
         self._logged_images += seen
-        self.note(f"with what {file} holds, after {seen} images")
-        if judge_file:
-            load_weights(judge, Path(judge_file))
-            self.note(f"with what {judge_file} holds")
-
-    def _start_from_checkpoint(self, checkpoint: Path) -> int:
-        saved = load_state(checkpoint)
-        optimizers = {name: part for name, part in self._state.items() if isinstance(part, Optimizer)}
-        own = {name: optimizer.state_dict()["param_groups"] for name, optimizer in optimizers.items()}
-        fill(self._state, saved, checkpoint)
-        for name, optimizer in optimizers.items():
-            loaded = optimizer.state_dict()
-            if [group.keys() for group in loaded["param_groups"]] != [group.keys() for group in own[name]]:
-                raise UserError(f"{checkpoint} is of a training with another optimizer: '{name}' does not fit")
-            optimizer.load_state_dict(loaded | {"param_groups": own[name]})
-        return saved.get("seen_before", 0) + saved["step"] * saved["fixed"]["batch_size"]
+        self.note(f"beginning with {file}{f' and {judge_file}' if judge_file else ''}, after {seen} images")
 
     def release(self, name: str, network: Callable[[], nn.Module], **about: Any) -> None:
         """Write the weights of `network()` as the file `name` at every checkpoint, with `about` as its metadata."""
@@ -210,30 +190,22 @@ class Run:
 
         After each it does what is due: checkpoints with the released weights, and the end.
         """
-        config, first = self.config, self.step
-        self._announce()
-        self._begun, self._estimated = time.monotonic(), False
-        with tqdm(total=self.length, initial=first, unit="step", disable=not self.share.first) as self.progress:
-            for number in range(first, self.length):
-                for optimizer, rates in self._rates.items():
-                    for group, rate in zip(optimizer.param_groups, rates, strict=True):
-                        group["lr"] = rate * schedule(number, self.length)
-                yield self._make_step(number)
-                self.step = number + 1
+        config, stopping = self.config, 0
+        to_go = f"{self.length - self.step:,} steps of {config.batch_size} images to go"
+        self.note(f"{to_go} on {self.device}, in {config.run_dir}; Ctrl-C saves and stops")
+        with tqdm(total=self.length, initial=self.step, unit="step", disable=not self.share.first) as self.progress:
+            while self.step < self.length and not stopping:
+                for optimizer, rate in self._rates.items():
+                    for group in optimizer.param_groups:
+                        group["lr"] = rate * schedule(self.step, self.length)
+                yield self._make_step(self.step)
+                self.step += 1
                 self.progress.update()
-                self._estimate(first)
                 stopping = self.share.largest(self.asked)
-                if (
-                    stopping
-                    or self.step == self.length
-                    or time.monotonic() - self._saved_at >= 60 * config.save_minutes
-                ):
+                minutes = (time.monotonic() - self._saved_at) / 60
+                if stopping or self.step == self.length or minutes >= config.save_minutes:
                     self._save()
-                if stopping:
-                    break
-        if self._saved_step < self.step:
-            self._save()
-        self._close(stopping if self.step > first else 0)
+        self._close(stopping)
 
     def images_after(self, steps: int) -> int:
         """The images seen after so many steps, those of the training before this one included."""
@@ -242,8 +214,7 @@ class Run:
     def _make_step(self, number: int) -> Step:
         # Without the images seen before, a training that goes on from another would draw the other's numbers again.
         seed = (self.config.seed, self.seen_before) if self.seen_before else self.config.seed
-        rows = self.share.rows
-        batch_size = self.config.batch_size
+        rows, batch_size = self.share.rows, self.config.batch_size
         return Step(
             number,
             batch_size,
@@ -308,27 +279,7 @@ class Run:
             images = self.images_after(self.step)
             for name, (network, notes) in self._releases.items():
                 export_weights(self.folder.path / name, network(), images=images, seed=self.config.seed, **notes)
-        self._saved_step, self._saved_at = self.step, time.monotonic()
-
-    # Words
-
-    def _announce(self) -> None:
-        """What the training will do, said before its first step."""
-        to_go, batch_size = self.length - self.step, self.config.batch_size
-        self.note(
-            f"{to_go:,} steps of {batch_size} images to go on {self.device}, in {self.config.run_dir}; "
-            "Ctrl-C saves and stops"
-        )
-
-    def _estimate(self, first: int) -> None:
-        """Say once, when a rate is known, how long the training will take."""
-        seconds = time.monotonic() - self._begun
-        if seconds < ESTIMATE_AFTER or self._estimated:
-            return
-        rate = (self.step - first) / seconds
-        hours, minutes = divmod(round((self.length - self.step) / rate / 60), 60)
-        self.note(f"{rate * self.config.batch_size:,.0f} images/s: about {hours} h {minutes:02d} min to go")
-        self._estimated = True
+        self._saved_at = time.monotonic()
 
     def _ask_to_stop(self, number: int, frame: Any) -> None:
         if self.asked and self.share.alone:  # torchrun may send several
