@@ -17,12 +17,8 @@ colours and translation, flips, averaged weights with re-estimated BatchNorm sta
 to zero.
 
 Expect, on two CPU cores with avx512_bf16: 80 images/s, 10 hours for the default length, 1.9 GB of memory, more than
-that with --score-every; on an NVIDIA H200 in batches of 1,024, 39,000 images/s.  There, with a constant rate
-(--decay-from 1 --held-out 1000, 6,500 training faces, one seed), FID against the held-out faces was 96.6 after 200,000
-images, 48.6 after 1,000,000, 37.6 after 2,000,000 and 35.0 after 2,400,000.  The released weights come from five
-trainings there, each of which went on from the one before with other options, the last on all 7,500 faces with a
-falling rate (docs/training.md has the commands): FID 26.1 and face rate 94.5 % of 1,000 faces against 1,500 of val,
-where 1,000 real ones have 16.9.
+that with --score-every; on an NVIDIA H200 in batches of 1,024, 39,000 images/s.  docs/training.md has the commands of
+the released weights: FID 26.1 and face rate 94.5 % of 1,000 faces against 1,500 of val, where real ones have 16.9.
 """
 
 from common.start import run_script

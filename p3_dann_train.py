@@ -18,10 +18,8 @@ on an augmented view.
 In a second round the mean of several earlier networks (--teachers), asked about all views, teaches a fresh one beside
 its own average: networks that differ by their seed know more together than apart.
 
-Expect on SVHN's val (6,400 unlabelled training images), predictions averaged over views: 86.6 +- 1.5 % of three seeds,
-88.1 +- 0.4 % of three of the second round, of which the one that agrees best with the others on unlabelled images is
-released; a run takes 20 minutes on one core with bfloat16 units, and 1 GB of memory.  On USPS three
-seeds of 400,000 images, 4 minutes each, have 98.0 +- 0.1 %, and the released network, of an earlier training, 98.5 %.
+Expect, on one core with bfloat16 units and with 1 GB of memory: SVHN in 20 minutes, 86.6 +- 1.5 % of its val read, 88.1
++- 0.4 % by three seeds of the second round; USPS in 4 minutes, 98.0 +- 0.1 %.  docs/training.md has the released ones.
 """
 
 from common.start import run_script
@@ -99,9 +97,7 @@ class Config:
     teacher_weight: float = option(1.0, "weight of the mean teacher's labels on target images", low=0)
     teacher_labels: str = option("soft", "its probabilities, or only its sure classes", choices=("soft", "sure"))
     teacher_views: int = option(2, "views of an image that the teacher averages over", low=1, high=KEEPING_COLORS)
-    teachers: str = option(
-        "", "a second round: weights of earlier networks, separated by commas, whose labels teach too"
-    )
+    teachers: str = option("", "a second round: weights of earlier networks, separated by commas, which teach too")
     balance_weight: float = option(0.05, "weight of the pull towards equally many predictions per class", low=0)
     ema_half_life: int = option(40_000, "half-life of the averaged network in images, 0 = none", low=0)
     seed: int = option(0, "of initial weights, order and augmentation", low=0)

@@ -23,9 +23,7 @@ def _interrupted(*_: Any) -> None:
 def _is_script() -> bool:
     """Whether this process runs a script of ours, and not pytest or somebody's program that imports one."""
     file = getattr(sys.modules["__main__"], "__file__", None)
-    return file is not None and Path(file).resolve().parent in {
-        ROOT / name for name in ("", "common", "experiments", "benchmarks", "playground")
-    }
+    return file is not None and ROOT in Path(file).resolve().parents[:2]
 
 
 if signal.getsignal(signal.SIGINT) is signal.default_int_handler and _is_script():
@@ -81,13 +79,8 @@ def _is_memory(error: Exception) -> bool:
     """Whether a device's or the machine's memory is full: torch, its CPU allocator, Python or the system say so."""
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
-    # torch.OutOfMemoryError by its name, because some scripts go without torch; on MPS a plain RuntimeError.
     told = ("out of memory", "DefaultCPUAllocator", "bad_alloc", "can't start new thread", "could not create a memory")
-    return (
-        type(error).__name__ == "OutOfMemoryError"
-        or isinstance(error, MemoryError)
-        or any(words in str(error) for words in told)
-    )
+    return isinstance(error, MemoryError) or any(words in str(error) for words in told)
 
 
 def _drop_output() -> None:

@@ -46,13 +46,3 @@ def test_statistics_and_counters():
     torch.testing.assert_close(average.network.running_mean, model.running_mean / 2)
     torch.testing.assert_close(average.network.running_var, (model.running_var + 1) / 2)
     assert average.network.num_batches_tracked == 1
-
-
-def test_a_loaded_average_goes_on():
-    """--resume fills the network of an average that exists; its next update starts from there."""
-    model = nn.Linear(2, 2)
-    average = Average(model, half_life=4)
-    average.network.load_state_dict({"weight": torch.full((2, 2), 8.0), "bias": torch.zeros(2)})
-    nn.init.zeros_(model.weight)
-    average.update(step(4, 10_000))
-    assert (average.network.weight == 4).all()

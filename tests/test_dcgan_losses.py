@@ -17,25 +17,21 @@ def sigmoid(value: float) -> float:
     return 1 / (1 + math.exp(-value))
 
 
-def test_standard_losses():
-    """Goodfellow et al. 2014: -log D(x) - log(1 - D(G(z))), and the non-saturating -log D(G(z))."""
-    real, fake = torch.tensor(REAL), torch.tensor(FAKE)
-    expected = -sum(math.log(sigmoid(r)) + math.log(1 - sigmoid(f)) for r, f in zip(REAL, FAKE, strict=True)) / 4
-    assert discriminator_loss(real, fake, "standard").item() == pytest.approx(expected)
-    expected = -sum(math.log(sigmoid(f)) for f in FAKE) / 4
-    assert generator_loss(None, fake, "standard").item() == pytest.approx(expected)
-    assert accuracy(real, fake, "standard").item() == (2 / 4 + 1 / 4) / 2
+def test_losses():
+    """Standard: -log D(x) - log(1 - D(G(z))), and the non-saturating -log D(G(z)) (Goodfellow et al. 2014).
 
-
-def test_relativistic_losses():
-    """RpGAN: -log of the probability that a real image is above the generated one beside it, and the reverse."""
-    real, fake = torch.tensor(REAL), torch.tensor(FAKE)
-    pairs = [sigmoid(r - f) for r, f in zip(REAL, FAKE, strict=True)]
-    expected = -sum(math.log(pair) for pair in pairs) / 4
-    assert discriminator_loss(real, fake, "relativistic").item() == pytest.approx(expected)
-    expected = -sum(math.log(1 - pair) for pair in pairs) / 4
-    assert generator_loss(real, fake, "relativistic").item() == pytest.approx(expected)
-    assert accuracy(real, fake, "relativistic").item() == 2 / 4
+    Relativistic: -log of the probability that a real image is above the generated one beside it, and the reverse.
+    """
+    real, fake, pairs = torch.tensor(REAL), torch.tensor(FAKE), list(zip(REAL, FAKE, strict=True))
+    for loss, of_discriminator, of_generator, right in (
+        ("standard", lambda r, f: sigmoid(r) * (1 - sigmoid(f)), lambda r, f: sigmoid(f), (2 / 4 + 1 / 4) / 2),
+        ("relativistic", lambda r, f: sigmoid(r - f), lambda r, f: 1 - sigmoid(r - f), 2 / 4),
+    ):
+        expected = -sum(math.log(of_discriminator(*pair)) for pair in pairs) / 4
+        assert discriminator_loss(real, fake, loss).item() == pytest.approx(expected)
+        expected = -sum(math.log(of_generator(*pair)) for pair in pairs) / 4
+        assert generator_loss(real, fake, loss).item() == pytest.approx(expected)
+        assert accuracy(real, fake, loss).item() == right
 
 
 # R1 + R2

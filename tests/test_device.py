@@ -1,6 +1,5 @@
 """Devices that are not there or do not compute; the CPU's memory: what a process frees it uses again."""
 
-import ctypes
 import platform
 import subprocess
 import sys
@@ -10,7 +9,7 @@ import torch
 
 import p1_inference
 from common.config import UserError
-from common.device import keep_freed_memory, pick_device
+from common.device import pick_device
 
 SECOND_ARRAY = """
 import resource
@@ -42,18 +41,6 @@ def test_a_second_large_array_takes_the_memory_of_the_first():
         for how in ("kept", "returned")
     }
     assert faults["returned"] > 20 and faults["kept"] < faults["returned"] / 4, faults
-
-
-@pytest.mark.parametrize("library", [object, None], ids=["without mallopt", "not to be opened"])
-def test_other_c_libraries_are_left_alone(library, monkeypatch):
-    def load(name):
-        assert name is None
-        if library is None:
-            raise TypeError("no name")
-        return library()
-
-    monkeypatch.setattr(ctypes, "CDLL", load)
-    assert keep_freed_memory() is False
 
 
 FULL = "CUDA out of memory. Tried to allocate 2.00 MiB. GPU 0 has a total capacity of 10.75 GiB"

@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from small_originals import contents
 
 from common.device import generator
 from common.streams import Stream
@@ -42,25 +43,20 @@ def test_training(script, options, call, builtin, tmp_path):
     assert {json.loads(line)["step"] for line in lines} >= {1, 2}
 
 
-def test_faces(call, weights, tmp_path):
-    """To the bit the same twice."""
-    for folder in ("first", "second"):
-        result = call("p1_inference.py", tmp_path / folder, "--count", 3, "--weights", weights["generator"])
+def test_inference(call, weights, builtin, tmp_path):
+    """Faces are to the bit the same twice."""
+    digits = builtin / "digits" / "usps" / "data"
+    for script, network, arguments in (
+        ("p1_inference.py", "generator", ("first", "--count", 3)),
+        ("p1_inference.py", "generator", ("second", "--count", 3)),
+        ("p2_inference.py", "unet", ("digits", "--per-class", 1, "--steps", 2)),
+        ("p3_inference.py", "dann", (digits, "labels.csv")),
+    ):
+        result = call(script, *arguments, "--weights", weights[network], cwd=tmp_path)
         assert result.returncode == 0, result.stderr
-    images = [[path.read_bytes() for path in sorted((tmp_path / folder).iterdir())] for folder in ("first", "second")]
-    assert len(images[0]) == 3 and images[0] == images[1]
-
-
-def test_digits(call, weights, tmp_path):
-    result = call("p2_inference.py", tmp_path, "--per-class", 1, "--steps", 2, "--weights", weights["unet"])
-    assert result.returncode == 0 and len(list(tmp_path.iterdir())) == 10, result.stderr
-
-
-def test_labels(call, weights, builtin, tmp_path):
-    folder = builtin / "digits" / "usps" / "data"
-    result = call("p3_inference.py", folder, tmp_path / "labels.csv", "--weights", weights["dann"])
-    assert result.returncode == 0, result.stderr
-    assert len((tmp_path / "labels.csv").read_text().splitlines()) == 1 + len(list(folder.iterdir()))
+    first, second = (contents(tmp_path / folder) for folder in ("first", "second"))
+    assert len(first) == 3 and first == second and len(contents(tmp_path / "digits")) == 10
+    assert len((tmp_path / "labels.csv").read_text().splitlines()) == 1 + len(contents(digits))
 
 
 def test_random_numbers_are_those_of_the_cpu():

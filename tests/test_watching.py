@@ -8,11 +8,10 @@ from conftest import random_images
 from torch import nn
 
 import sampling.faces
-from common.images import to_uint8
 from data.faces import Faces
 from evaluation.watching import overfitting
 from models.dcgan import Discriminator, Generator
-from sampling.faces import SAMPLE_SEED, latents, sample_images, with_fresh_batch_norm
+from sampling.faces import SAMPLE_SEED, latents, with_fresh_batch_norm
 
 
 def test_latents_do_not_depend_on_how_many_are_drawn():
@@ -24,16 +23,6 @@ def test_latents_do_not_depend_on_how_many_are_drawn():
     assert len(many.unique()) > 0.999 * len(many) and abs(many.mean()) < 4 / len(many) ** 0.5
     assert many.var().item() == pytest.approx(1, abs=4 * (2 / len(many)) ** 0.5)
     assert not torch.equal(latents(5, seed=4), all_of_them[:5])
-
-
-def test_images_do_not_depend_on_the_batch_size(monkeypatch):
-    torch.manual_seed(0)
-    monkeypatch.setattr(sampling.faces, "BATCH", 3)
-    network, latent = nn.Sequential(nn.ConvTranspose2d(100, 3, 64), nn.Tanh()).eval(), latents(7)
-    drawn = sample_images(network, latent)
-    assert drawn.dtype == torch.uint8 and drawn.shape == (7, 3, 64, 64)
-    assert (drawn.int() - to_uint8(network(latent).detach()).int()).abs().max() <= 1
-    assert torch.equal(sample_images(network, latent[:4]), drawn[:4])
 
 
 def test_batch_norm_is_re_estimated_as_the_plain_statistics(monkeypatch):
