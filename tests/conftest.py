@@ -146,8 +146,9 @@ def refused_inside(inside) -> Callable[..., str]:
     def run(script: str, *arguments: object, cwd: Path = ROOT) -> str:
         code, output, errors = inside(script, *arguments, cwd=cwd)
         assert (code, output) == (2, ""), errors
-        assert errors.count("\n") == 1 and errors.startswith(f"{script}: error: "), errors
-        return errors.rstrip("\n")
+        lines = [line for line in errors.splitlines() if not line.startswith("warning: ")]
+        assert len(lines) == 1 and lines[0].startswith(script) and ": error: " in lines[0], errors
+        return lines[0]
 
     return run
 

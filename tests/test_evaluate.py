@@ -1,5 +1,6 @@
 """evaluate.py as it is called, and its errors."""
 
+import functools
 import json
 import unicodedata
 from pathlib import Path
@@ -18,16 +19,8 @@ from models.classifier import Classifier
 
 
 @pytest.fixture
-def refused(inside):
-    """A function that runs evaluate.py within this process and returns the one sentence that refuses its arguments."""
-
-    def run(*arguments: object) -> str:
-        code, output, errors = inside("evaluate.py", *arguments)
-        (sentence,) = [line for line in errors.splitlines() if not line.startswith("warning: ")]
-        assert (code, output) == (2, "") and sentence.startswith("evaluate.py") and ": error: " in sentence
-        return sentence
-
-    return run
+def refused(refused_inside):
+    return functools.partial(refused_inside, "evaluate.py")
 
 
 @pytest.fixture

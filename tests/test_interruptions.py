@@ -102,29 +102,18 @@ def test_a_second_signal_stops_at_once(start, scratch):
     assert process.returncode == 130 and "\np3_dann_train.py: interrupted\n" in errors
 
 
-def test_a_finished_run_resumes_to_itself(start, whole, scratch):
-    run = shutil.copytree(whole("source"), scratch / "run")
-    finish(start("source", run, "--resume"))
-    assert_same(run, whole("source"))
-
-
-def test_a_longer_run_is_a_free_option(start, whole, scratch):
-    """--images may grow where it is free; the finished steps stay."""
-    images = IMAGES["ddpm"] * STEPS
-    run = shutil.copytree(whole("ddpm"), scratch / "run")
-    finish(start("ddpm", run, "--images", images + 8, "--resume"))
-    assert checkpoint(run)["step"] == STEPS + 1
-    assert [line["step"] for line in metrics(run)] == list(range(1, STEPS + 2))
-    assert f"--images {images + 8} in place of {images}: from here on" in (run / "log.txt").read_text()
-
-
 @pytest.mark.parametrize("name", ["ddpm", "wgan"])
-def test_a_training_is_not_cut_short(name, start, whole, scratch):
-    """Its state is that of its last step, so it cannot go on, or end, at an earlier one."""
-    run, images = shutil.copytree(whole(name), scratch / "run"), IMAGES[name] * (STEPS - 1)
-    reason = refusal(start(name, run, "--images", images, "--resume"))
-    assert f"checkpoint.pt is at step {STEPS} already, beyond --images {images}" in reason
+def test_the_length_of_a_run(name, start, whole, scratch):
+    """A finished run resumes to itself or goes on; its state is that of its last step, so it cannot end earlier."""
+    images, step = IMAGES[name] * STEPS, IMAGES[name]
+    run = shutil.copytree(whole(name), scratch / "run")
+    reason = refusal(start(name, run, "--images", images - step, "--resume"))
+    assert f"checkpoint.pt is at step {STEPS} already, beyond --images {images - step}" in reason
+    finish(start(name, run, "--resume"))
     assert_same(run, whole(name))
+    finish(start(name, run, "--images", images + step, "--resume"))
+    assert checkpoint(run)["step"] == STEPS + 1 and {line["step"] for line in metrics(run)} == set(range(1, STEPS + 2))
+    assert f"--images {images + step} in place of {images}: from here on" in (run / "log.txt").read_text()
 
 
 # Full disks
