@@ -20,16 +20,15 @@ def processes() -> int:
     return int(os.environ["WORLD_SIZE"]) if "TORCHELASTIC_RUN_ID" in os.environ else 1
 
 
-def keep_freed_memory() -> bool:
-    """Let this process reuse the memory it frees instead of returning it to the system; False where it cannot be.
+def keep_freed_memory() -> None:
+    """Let this process reuse the memory it frees instead of returning it to the system.
 
     glibc gives every array above 32 MB back when it is freed, and the system clears the next one page by page.
     """
-    try:
+    with contextlib.suppress(AttributeError, OSError, TypeError):  # not glibc: macOS, musl, Windows
         mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError, TypeError):  # not glibc: macOS, musl, Windows
-        return False
-    return bool(mallopt(MMAP_MAX, 0) and mallopt(TRIM_THRESHOLD, 2**31 - 1))
+        mallopt(MMAP_MAX, 0)
+        mallopt(TRIM_THRESHOLD, 2**31 - 1)
 
 
 def pick_device(name: str, *, repeatable: bool = False) -> torch.device:

@@ -46,13 +46,9 @@ def judge_features(images: Tensor, device: torch.device) -> np.ndarray:
 
 def nearest_distance(images: Tensor, others: Tensor) -> Tensor:
     """For uint8 images (n, 3, h, w) the root mean squared difference, in grey levels, to the nearest of `others`."""
-    ours = images.flatten(1).float()
-    nearest = torch.full((len(ours),), float("inf"))
-    for part in chunks(len(others), 5000):
-        theirs = others[part].flatten(1).float()
-        squared = ours.square().sum(1)[:, None] + theirs.square().sum(1) - 2 * ours @ theirs.T
-        nearest = torch.minimum(nearest, squared.min(1).values)
-    return (nearest.clamp(min=0) / ours.shape[1]).sqrt()
+    ours, theirs = images.flatten(1).float(), others.flatten(1)
+    distances = [torch.cdist(ours, theirs[part].float()).min(1).values for part in chunks(len(others), 5000)]
+    return torch.stack(distances).min(0).values / ours.shape[1] ** 0.5
 
 
 def real_digits(domain: Path, split: str, count: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:

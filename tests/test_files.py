@@ -2,7 +2,6 @@
 
 from common.start import run_script
 
-import ast
 import errno
 import os
 import signal
@@ -141,15 +140,6 @@ def test_ctrl_c_while_importing(script, tmp_path):
     process.send_signal(signal.SIGINT)
     assert process.communicate(timeout=20)[1].endswith("py: interrupted\n")
     assert process.returncode == 130
-
-
-def test_scripts_begin_with_what_catches_ctrl_c():
-    """Before anything that takes long to load."""
-    scripts = [path for folder in (".", "experiments", "benchmarks") for path in (ROOT / folder).glob("*.py")]
-    for text in (path.read_text() for path in scripts):
-        imports = [node for node in ast.parse(text).body if isinstance(node, ast.Import | ast.ImportFrom)]
-        if "run_script" in text:
-            assert ast.unparse(imports[0]) == "from common.start import run_script"
 
 
 def test_every_checkout_has_line_ends_that_bash_reads():
