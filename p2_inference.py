@@ -16,12 +16,10 @@ of the digits read by the course's classifier, 99.9 % by our judge.
 
 from common.start import run_script
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
 from tqdm import tqdm
 
 from common.checkpoint import load_weights
@@ -29,8 +27,8 @@ from common.config import UserError, option, parse_config
 from common.device import autocast, pick_device
 from common.images import prepare_output_folder, write_images
 from models.ddpm import ContextUnet
-from models.diffusion import TIMESTEPS, Denoiser, ancestral, ddim, dpm_solver, final, time_grid
-from sampling.digits import digit_keys, draw_digits
+from models.diffusion import TIMESTEPS, ancestral, ddim, dpm_solver, final, time_grid
+from sampling.digits import Sampler, digit_keys, draw_digits
 
 HERE = Path(__file__).resolve().parent
 
@@ -52,21 +50,14 @@ class Config:
     precision: str = option("auto", "auto = bf16 where it is fast", choices=("auto", "bf16", "fp32"))
 
 
-def make_sampler(config: Config) -> Callable[[Denoiser, Tensor, Callable[[int], Tensor]], Tensor]:
-    """The chosen sampler as a function (denoise, x_T, noise) -> x_0."""
+def make_sampler(config: Config) -> Sampler:
     times = time_grid(config.steps, config.spacing)
-
-    def sample(denoise: Denoiser, x: Tensor, noise: Callable[[int], Tensor]) -> Tensor:
-        if config.sampler == "ancestral":
-            trajectory = ancestral(denoise, x, noise)
-        elif config.sampler == "ddim":
-            # Stream 0 is x_T, so call i of the sampler draws from stream i + 1.
-            trajectory = ddim(denoise, x, times, config.eta, lambda call: noise(call + 1))
-        else:
-            trajectory = dpm_solver(denoise, x, times)
-        return final(trajectory)
-
-    return sample
+    return {
+        "ancestral": lambda denoise, x, noise: final(ancestral(denoise, x, noise)),
+        # Stream 0 is x_T, so call i of the sampler draws from stream i + 1.
+        "ddim": lambda denoise, x, noise: final(ddim(denoise, x, times, config.eta, lambda i: noise(i + 1))),
+        "dpm": lambda denoise, x, noise: final(dpm_solver(denoise, x, times)),
+    }[config.sampler]
 
 
 def main() -> None:

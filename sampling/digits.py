@@ -11,6 +11,8 @@ from data.reading import chunks
 from models.ddpm import IMAGE_SHAPE, NUM_CLASSES
 from models.diffusion import Denoiser, dpm_solver, final, guided_denoiser, time_grid
 
+Sampler = Callable[[Denoiser, Tensor, Callable[[int], Tensor]], Tensor]  # denoiser, x_T and noise to x_0
+
 SAMPLE_SEED = 0
 SHEET_STEPS = 12  # network calls behind a training's sheet
 BATCH = 100  # images at once; one size, as sums of floats differ between sizes and images must not
@@ -31,7 +33,7 @@ def draw_digits(
     keys: list[tuple[int, int]],
     guidance_scale: float,
     interval: tuple[float, float],
-    sample: Callable[[Denoiser, Tensor, Callable[[int], Tensor]], Tensor],
+    sample: Sampler,
     chunk: int | None = None,
     seed: int = SAMPLE_SEED,
     progress: Callable[[int], object] | None = None,
@@ -65,8 +67,8 @@ def digit_keys(per_class: int) -> list[tuple[int, int]]:
 
 def digit_sheet(network: nn.Module) -> Tensor:
     """A sheet of ten images of each digit, rows the digits, by DPM-Solver++(2M) with a guidance of 1."""
-
-    def sample(denoise: Denoiser, x: Tensor, noise: Callable[[int], Tensor]) -> Tensor:
-        return final(dpm_solver(denoise, x, time_grid(SHEET_STEPS)))
-
-    return make_grid(draw_digits(network, digit_keys(10), 1.0, (0.0, 1.0), sample), 10, scale=2)
+    times = time_grid(SHEET_STEPS)
+    images = draw_digits(
+        network, digit_keys(10), 1.0, (0.0, 1.0), lambda denoise, x, noise: final(dpm_solver(denoise, x, times))
+    )
+    return make_grid(images, 10, scale=2)
