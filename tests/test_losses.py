@@ -1,4 +1,4 @@
-"""DCGAN's losses and penalties in closed form, and what sharing a batch means to its networks."""
+"""The losses of the three problems' trainings in closed form, and what sharing a batch means to a GAN's networks."""
 
 import math
 
@@ -7,8 +7,11 @@ import torch
 from closed_forms import Linear, images
 from torch import nn
 
+from common.device import generator
 from models.dcgan import Critic, Discriminator, initialize_weights, judge
 from p1_dcgan_train import accuracy, discriminator_loss, generator_loss, gradient_penalties
+from p1_wgan_train import Config, clip_weights, distance, gradient_penalty, optimizers
+from p3_dann_train import balance_loss, reversal_strength, teacher_loss
 
 REAL, FAKE = [3.0, 1.0, 0.0, -2.0], [1.0, 1.0, -1.0, 0.0]  # logits
 
@@ -102,3 +105,82 @@ def test_without_batch_norm_every_image_is_judged_by_itself(kind):
     assert not list(network.buffers()) and score(shown).std() > 0
     printed = [layer for layer in kind().main if not isinstance(layer, nn.BatchNorm2d)]
     assert list(map(str, network.main)) == list(map(str, printed))
+
+
+# WGAN
+
+
+def test_distance():
+    assert distance(torch.tensor([3.0, 1.0]), torch.tensor([-1.0, 2.0])).item() == 1.5
+
+
+@pytest.mark.parametrize("square", [False, True])
+def test_penalty_in_closed_form(square):
+    """(norm - 1)^2 at x = u real + (1 - u) fake: the norm is |w| for w . x and |w . x| |w| for (w . x)^2 / 2."""
+    weight, real, fake = (0.1 * images(1, seed=1)[0]).requires_grad_(), images(400), images(400, seed=2)
+    share = torch.rand(400, 1, 1, 1, generator=generator(0))
+    between = share * real + (1 - share) * fake
+    factors = (between * weight).sum((1, 2, 3)).abs() if square else torch.ones(400)
+    expected = (factors * weight.square().sum().sqrt() - 1).square().mean()
+    critic = Linear(weight.detach(), square)
+    penalty = gradient_penalty(critic, real, fake, share)
+    torch.testing.assert_close(penalty, expected)
+    found = torch.autograd.grad(penalty, critic.weight)
+    torch.testing.assert_close(found, torch.autograd.grad(expected, weight))
+
+
+def test_penalty_without_a_slope():
+    """1, and no NaN from the root's gradient."""
+    critic = Linear(torch.zeros(3, 6, 6))
+    penalty = gradient_penalty(critic, images(5), images(5, seed=2), torch.rand(5, 1, 1, 1))
+    penalty.backward()
+    assert penalty.item() == pytest.approx(1, abs=1e-5) and critic.weight.grad.isfinite().all()
+
+
+def test_clipping():
+    network = nn.Linear(2, 2)
+    network.weight.data = torch.tensor([[0.5, -0.5], [0.005, -0.01]])
+    clip_weights(network, 0.01)
+    assert torch.equal(network.weight, torch.tensor([[0.01, -0.01], [0.005, -0.01]])) and network.weight.requires_grad
+
+
+@pytest.mark.parametrize(("recipe", "kind"), [("original", torch.optim.RMSprop), ("improved", torch.optim.Adam)])
+def test_optimizers_of_the_two_papers(recipe, kind):
+    networks = nn.Linear(2, 2), nn.Linear(3, 3)
+    found = optimizers(*networks, Config(recipe=recipe, learning_rate_g=0.1, learning_rate_c=0.2))
+    for optimizer, network, rate in zip(found, networks, (0.1, 0.2), strict=True):
+        (group,) = optimizer.param_groups
+        assert type(optimizer) is kind and group["lr"] == rate and group["params"] == list(network.parameters())
+
+
+# Adaptation
+
+
+def test_reversal_strength():
+    """cap (2 / (1 + exp(-10 p)) - 1) = cap tanh(5 p)."""
+    for progress in (0.0, 0.1, 0.5, 1.0):
+        assert reversal_strength(progress, 0.5) == pytest.approx(0.5 * math.tanh(5 * progress))
+
+
+def test_teacher_loss():
+    """Sure: the labels of the sure images only, divided by the number of all.  Soft: p^2 / sum p^2, times max p."""
+    teacher = torch.tensor([[0.95, 0.05], [0.5, 0.5], [0.08, 0.92], [0.89, 0.11]])
+    student = torch.tensor([[0.3, 0.7], [0.1, 0.9], [0.6, 0.4], [0.5, 0.5]])
+    logits = student.log() + 3
+    expected = -(math.log(0.3) + math.log(0.4)) / 4
+    assert teacher_loss(logits, teacher, "sure").item() == pytest.approx(expected)
+    expected = 0.0
+    for seen, said in zip(teacher.tolist(), student.tolist(), strict=True):
+        total = seen[0] ** 2 + seen[1] ** 2
+        expected -= max(seen) * sum(p**2 / total * math.log(q) for p, q in zip(seen, said, strict=True)) / 4
+    assert teacher_loss(logits, teacher, "soft").item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_balance_loss():
+    """0 for equally frequent classes, whether each prediction is sure or not; log-mean of 1 / (10 mean) otherwise."""
+    sure = torch.eye(10) * 40
+    assert balance_loss(sure.softmax(1).mean(0)).item() == pytest.approx(0, abs=1e-5)
+    assert balance_loss(torch.full((10,), 0.1)).item() == pytest.approx(0, abs=1e-6)
+    mean = [0.46, 0.46] + [0.01] * 8
+    expected = sum(math.log(0.1 / share) for share in mean) / 10
+    assert balance_loss(torch.tensor(mean)).item() == pytest.approx(expected, rel=1e-5)
