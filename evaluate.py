@@ -29,7 +29,6 @@ from common.device import pick_device
 from common.images import labelled_grid, make_grid, save_image
 from data import reading
 from data.faces import held_out_indices
-from data.reading import decode_images, find_files, list_images, read_labels, warn
 from evaluation.distances import distances, sample_of
 from evaluation.faces import face_counts, read_faces, scored_images
 from evaluation.judges import classify, digit_quality, load_judge
@@ -42,7 +41,7 @@ def _faces(options: argparse.Namespace) -> Result:
     paths, reference = scored_images(options.folder), scored_images(options.reference)
     real = scored_images(options.floor) if options.floor else []
     if options.held_out:
-        names = list_images(options.reference)  # as the trainers list them
+        names = reading.list_images(options.reference)  # as the trainers list them
         trained, held_out = held_out_indices(len(names), options.held_out)
         reference, real = [names[index] for index in held_out], real or [names[index] for index in trained]
     elif options.floor and options.floor.resolve() == options.reference.resolve():
@@ -50,11 +49,11 @@ def _faces(options: argparse.Namespace) -> Result:
     device = pick_device(options.device)
     images, problems = read_faces(paths)
     for problem in problems[:5]:
-        warn(problem)
+        reading.warn(problem)
     counts = face_counts(images)
     found = {"none": counts.count(0), "one": counts.count(1), "several": sum(count > 1 for count in counts)}
     if real and len(real) < len(images):
-        warn(f"the floor is of {len(real)} images, fewer than {len(images)}, and so too high")
+        reading.warn(f"the floor is of {len(real)} images, fewer than {len(images)}, and so too high")
     result = {
         "images": len(images),
         **distances(images, reference, sample_of(real, len(images)), device),
@@ -106,13 +105,13 @@ def _accuracy_lines(scores: dict[str, dict[str, Any]], real: dict[str, float] | 
 
 def _digits(options: argparse.Namespace) -> Result:
     """Accuracy of digit classifiers on a folder of digits, each named after its label; with --reference more."""
-    paths = list_images(options.folder)
+    paths = reading.list_images(options.folder)
     reading.warn_of_others(options.folder, paths, "not scored")
     for path in paths:
         if path.name[0] not in "0123456789":
             raise UserError(f"{path} does not begin with its label, a digit")
     labels = torch.tensor([int(path.name[0]) for path in paths])
-    digits = decode_images(paths, 28, as_stored=True)
+    digits = reading.decode_images(paths, 28, as_stored=True)
     device = pick_device(options.device)
     named = {name: None if name == "judge" else Path(name) for name in options.classifier or ["judge"]}
     classifiers = {name: load_judge(path, device) for name, path in named.items()}
@@ -133,7 +132,7 @@ def _digits(options: argparse.Namespace) -> Result:
 
 def _labels(options: argparse.Namespace) -> Result:
     """Accuracy of a csv of labels on the images of another; rows for further images are not scored."""
-    predicted, truth = read_labels(options.predicted), read_labels(options.truth)
+    predicted, truth = reading.read_labels(options.predicted), reading.read_labels(options.truth)
     if missing := [name for name in truth if name not in predicted]:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise UserError(f"{options.predicted} lacks {missing[0]}{more} of {options.truth}")
@@ -143,18 +142,18 @@ def _labels(options: argparse.Namespace) -> Result:
 
 def _sheet(options: argparse.Namespace) -> Result:
     """Put the first images of a folder on one sheet to look at, with --labels each with its label beneath."""
-    paths, names = list_images(options.folder), {}
+    paths, names = reading.list_images(options.folder), {}
     if options.truth and not options.labels:
         raise UserError("--truth marks wrong labels, give --labels too")
     if options.labels:
-        labels = read_labels(options.labels)
-        truth = read_labels(options.truth) if options.truth else labels
-        names = dict(zip(find_files(options.folder, labels), labels, strict=True))  # of whichever accents
+        labels = reading.read_labels(options.labels)
+        truth = reading.read_labels(options.truth) if options.truth else labels
+        names = dict(zip(reading.find_files(options.folder, labels), labels, strict=True))  # of whichever accents
         paths = [path for path in paths if names.get(path) in truth]
         if not paths:
             raise UserError(f"{options.labels} has no label for an image of {options.folder}")
     paths = paths[: options.count]
-    images = decode_images(paths, max(reading.decode_image(paths[0]).shape[:2]), resize=True)
+    images = reading.decode_images(paths, max(reading.decode_image(paths[0]).shape[:2]), resize=True)
     if options.labels:
         shown = [names[path] for path in paths]
         right = [labels[name] == truth[name] for name in shown]

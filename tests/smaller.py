@@ -102,9 +102,6 @@ class Training:
     def returncode(self) -> int | None:
         return self.process.exitcode
 
-    def poll(self) -> int | None:
-        return self.process.exitcode
-
     def errors(self) -> str:
         """What it has said so far."""
         return (self.output / "stderr").read_text()

@@ -9,23 +9,6 @@ from evaluation import distances
 from evaluation.distances import density_coverage_recall, fid_and_kid, frechet_distance, kernel_distance
 
 
-def with_diagonal_covariance(variances: list[float], mean: list[float], count: int = 16) -> np.ndarray:
-    """Features (count, d) with exactly this mean and sample covariance: columns of a Hadamard matrix."""
-    columns = linalg.hadamard(count)[:, 1 : 1 + len(variances)] * np.sqrt((count - 1) / count)
-    return columns * np.sqrt(variances) + np.array(mean)
-
-
-@pytest.mark.parametrize("counts", [(16, 16), (16, 32), (64, 8)])
-def test_fid_of_gaussians(counts):
-    """|mu|^2 + sum (sqrt a - sqrt b)^2 for diagonal covariances."""
-    a, b, shift = [1.0, 4.0, 0.25, 0.0], [9.0, 1.0, 0.25, 2.0], [3.0, 0.0, -1.0, 0.5]
-    first = with_diagonal_covariance(a, shift, counts[0])
-    second = with_diagonal_covariance(b, [0.0] * 4, counts[1])
-    expected = np.square(shift).sum() + np.square(np.sqrt(a) - np.sqrt(b)).sum()
-    assert frechet_distance(first, second) == pytest.approx(expected, rel=1e-12)
-    assert frechet_distance(first, first[::-1]) == pytest.approx(0, abs=1e-10)
-
-
 @pytest.mark.parametrize(("n", "m", "d"), [(100, 80, 12), (13, 100, 12), (9, 7, 12), (2, 40, 5)])
 def test_fid_equals_the_matrix_square_root(n, m, d):
     random = np.random.default_rng(n)
@@ -36,10 +19,7 @@ def test_fid_equals_the_matrix_square_root(n, m, d):
     expected = np.square(first.mean(0) - second.mean(0)).sum() + sum(map(np.trace, covariances))
     expected -= 2 * np.sqrt(eigenvalues).sum()
     assert frechet_distance(first, second) == pytest.approx(expected, rel=1e-6)
-    if min(n, m) > d:
-        root = linalg.sqrtm(covariances[0] @ covariances[1])
-        expected += 2 * np.sqrt(eigenvalues).sum() - 2 * np.trace(root).real
-        assert frechet_distance(first, second) == pytest.approx(expected, rel=1e-9)
+    assert frechet_distance(first, first[::-1]) == pytest.approx(0, abs=1e-9)
 
 
 def test_kid_equals_brute_force(monkeypatch):
@@ -49,12 +29,8 @@ def test_kid_equals_brute_force(monkeypatch):
     def kernel(a: np.ndarray, b: np.ndarray) -> float:
         return (a @ b / 6 + 1) ** 3
 
-    within = [
-        sum(kernel(z[i], z[j]) for i in range(len(z)) for j in range(len(z)) if i != j) / (len(z) * (len(z) - 1))
-        for z in (x, y)
-    ]
-    between = sum(kernel(a, b) for a in x for b in y) / (len(x) * len(y))
-    expected = sum(within) - 2 * between
+    within = [np.mean([kernel(a, b) for i, a in enumerate(z) for j, b in enumerate(z) if i != j]) for z in (x, y)]
+    expected = sum(within) - 2 * np.mean([kernel(a, b) for a in x for b in y])
     assert kernel_distance(x, y) == pytest.approx(expected, rel=1e-12)
     monkeypatch.setattr(distances, "chunks", lambda count, size: (slice(i, i + 4) for i in range(0, count, 4)))
     assert kernel_distance(x, y) == pytest.approx(expected, rel=1e-12)
@@ -77,24 +53,6 @@ def test_density_and_coverage_of_one_distribution():
     for name, mean in (("density", 1), ("coverage", expected)):
         values = [one[name] for one in found]
         assert abs(np.mean(values) - mean) < 4 * np.std(values) / len(values) ** 0.5, name
-
-
-def test_recall_sees_what_is_missing_and_density_what_is_wrong():
-    random = np.random.default_rng(0)
-    centres = 50 * np.eye(10)
-
-    def clusters(classes: range, count: int) -> np.ndarray:
-        return np.concatenate([random.normal(centres[c], 1, (count, 10)) for c in classes])
-
-    real = clusters(range(10), 100)
-    whole, half = (density_coverage_recall(clusters(range(n), 100), real) for n in (10, 5))
-    wrong = density_coverage_recall(np.concatenate([clusters(range(10), 50), clusters(range(10), 50) + 25]), real)
-    assert (
-        half["density"] == pytest.approx(whole["density"], abs=0.1) and half["recall"] < 0.55 * whole["recall"] + 0.02
-    )
-    assert wrong["density"] < 0.6 * whole["density"]
-    copies = density_coverage_recall(np.repeat(clusters(range(10), 10), 10, 0), real)
-    assert copies["recall"] == 0 and copies["coverage"] < 0.5 * whole["coverage"]
 
 
 @pytest.mark.parametrize(("score", "count"), [(fid_and_kid, "at least two"), (density_coverage_recall, "more than 5")])

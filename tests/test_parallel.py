@@ -156,7 +156,7 @@ def test_a_process_that_hangs(together, scratch):
         assert checkpoint(scratch)["step"] >= 2
     finally:
         for process in processes:
-            if process.poll() is None:
+            if process.returncode is None:
                 process.kill()
             process.communicate()
 

@@ -91,7 +91,7 @@ def test_a_folder_in_use_is_refused(start, scratch):
     try:
         wait_for_lines(scratch / "run", 1, process)
         assert "run is in use by p3_dann_train.py, process " in refusal(start("source", scratch / "run", "--resume"))
-        assert process.poll() is None
+        assert process.returncode is None
     finally:
         process.kill()
         process.communicate()

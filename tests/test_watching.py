@@ -14,17 +14,6 @@ from models.dcgan import Discriminator, Generator
 from sampling.faces import SAMPLE_SEED, latents, with_fresh_batch_norm
 
 
-def test_latents_do_not_depend_on_how_many_are_drawn():
-    all_of_them = latents(12, seed=3)
-    assert all_of_them.shape == (12, 100, 1, 1)
-    assert torch.equal(latents(5, seed=3), all_of_them[:5])
-    assert torch.equal(latents(4, seed=3, first=8), all_of_them[8:])
-    many = latents(300, seed=3).flatten()
-    assert len(many.unique()) > 0.999 * len(many) and abs(many.mean()) < 4 / len(many) ** 0.5
-    assert many.var().item() == pytest.approx(1, abs=4 * (2 / len(many)) ** 0.5)
-    assert not torch.equal(latents(5, seed=4), all_of_them[:5])
-
-
 def test_batch_norm_is_re_estimated_as_the_plain_statistics(monkeypatch):
     """The mean over batches of each batch's mean and unbiased variance, of latents of their own."""
     torch.manual_seed(0)

@@ -66,7 +66,7 @@ def refusal(process: Training) -> str:
 def wait_until(happened: Callable[[], bool], process: Training) -> None:
     deadline = time.monotonic() + 100
     while not happened():
-        assert process.poll() is None and time.monotonic() < deadline, process.communicate()
+        assert process.returncode is None and time.monotonic() < deadline, process.communicate()
         time.sleep(0.002)
 
 
