@@ -182,7 +182,7 @@ def test_faces_command(scored, inside, shown, tmp_path):
     assert (values["images"], values["reference_images"], values["unreadable"]) == (4, 3, 1)
     assert values["faces_found"] == {"none": 4, "one": 0, "several": 0} and values["face_rate"] == 0
     assert values["fid"] > 0 and values["floor"]["images"] == 2 and values["floor"]["fid"] > 0
-    for name in (".DS_Store", "sub/", ".hidden.png", "0003.png is empty", "the floor is of 2 images"):
+    for name in (".DS_Store", "sub/", ".hidden.png", "0003.png cannot be decoded", "the floor is of 2 images"):
         assert name in errors
     assert sorted(shown) == [2, 3, 4]
     assert scored(*arguments)[0] == values and len(shown) == 3

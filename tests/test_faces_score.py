@@ -67,8 +67,8 @@ def test_unreadable_images_are_named(tmp_path):
     (broken := tmp_path / "broken.png").write_bytes(paths[0].read_bytes()[:60])
     images, problems = read_faces([*paths, broken])
     assert images.shape == (2, 3, 64, 64)
-    assert len(problems) == 2 and "0001.png is empty" in problems[0] and "broken.png" in problems[1]
-    with pytest.raises(UserError, match="none of 2 images can be read: .*0001.png is empty"):
+    assert len(problems) == 2 and "0001.png cannot be decoded" in problems[0] and "broken.png" in problems[1]
+    with pytest.raises(UserError, match="none of 2 images can be read: .*0001.png cannot be decoded"):
         read_faces([paths[1], broken])
 
 
