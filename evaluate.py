@@ -113,8 +113,7 @@ def _digits(options: argparse.Namespace) -> Result:
     labels = torch.tensor([int(path.name[0]) for path in paths])
     digits = reading.decode_images(paths, 28, as_stored=True)
     device = pick_device(options.device)
-    named = {name: None if name == "judge" else Path(name) for name in options.classifier or ["judge"]}
-    classifiers = {name: load_judge(path, device) for name, path in named.items()}
+    classifiers = {name: load_judge(name, device) for name in options.classifier or ["judge"]}
     scores = {name: _accuracy(classify(network, digits, device), labels) for name, network in classifiers.items()}
     result = next(iter(scores.values())) | {"classifiers": scores}  # at the top the first classifier's
     if not options.reference:

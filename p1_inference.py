@@ -15,20 +15,18 @@ from pathlib import Path
 
 import torch
 
-from common.checkpoint import load_weights
+from common.checkpoint import CHECKPOINTS, load_weights
 from common.config import option, parse_config
 from common.device import pick_device
 from common.images import prepare_output_folder, write_images
 from models.dcgan import Generator
 from sampling.faces import latents, sample_images
 
-HERE = Path(__file__).resolve().parent
-
 
 @dataclass(frozen=True)
 class Config:
     out_dir: Path = option(None, "folder for the images, made if missing")
-    weights: Path = option(HERE / "checkpoints" / "p1_dcgan.safetensors", "generator's weights")
+    weights: Path = option(CHECKPOINTS / "p1_dcgan.safetensors", "generator's weights")
     count: int = option(1000, "number of images", low=1, high=1_000_000)
     truncation: float = option(1.0, "scale of the latents; below 1 is safer and less diverse", low=0, high=10)
     seed: int = option(0, "of the latents", low=0)

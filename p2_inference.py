@@ -22,7 +22,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from common.checkpoint import load_weights
+from common.checkpoint import CHECKPOINTS, load_weights
 from common.config import UserError, option, parse_config
 from common.device import autocast, pick_device
 from common.images import prepare_output_folder, write_images
@@ -30,13 +30,11 @@ from models.ddpm import ContextUnet
 from models.diffusion import TIMESTEPS, ancestral, ddim, dpm_solver, final, time_grid
 from sampling.digits import Sampler, digit_keys, draw_digits
 
-HERE = Path(__file__).resolve().parent
-
 
 @dataclass(frozen=True)
 class Config:
     out_dir: Path = option(None, "folder for the images, made if missing")
-    weights: Path = option(HERE / "checkpoints" / "p2_ddpm.safetensors", "network's weights")
+    weights: Path = option(CHECKPOINTS / "p2_ddpm.safetensors", "network's weights")
     per_class: int = option(100, "images of each digit", low=1, high=100_000)
     sampler: str = option("dpm", "DPM-Solver++(2M), DDIM or DDPM's own", choices=("dpm", "ddim", "ancestral"))
     steps: int = option(10, "network calls per image (the ancestral sampler always takes 600)", low=1, high=TIMESTEPS)

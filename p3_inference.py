@@ -21,13 +21,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from common.checkpoint import CHECKPOINTS
 from common.config import in_one_line, option, parse_config
 from common.device import pick_device
 from common.files import atomic_write, require_file
 from data.reading import decode_image, decode_images, list_images, warn, warn_of_others
 from sampling.labels import TARGETS, load_dann, predict
 
-HERE = Path(__file__).resolve().parent
 DIGIT_SIZE, FAR = 28, 4  # pixels; a side as many times longer or shorter is far from it
 
 
@@ -77,7 +77,7 @@ def main() -> None:
     digits = decode_images(paths, DIGIT_SIZE, resize=True)
     target = config.target if config.target != "auto" else target_domain(config.image_dir, digits)
 
-    weights = Path(config.weights) if config.weights else HERE / "checkpoints" / f"p3_dann_{target}.safetensors"
+    weights = Path(config.weights) if config.weights else CHECKPOINTS / f"p3_dann_{target}.safetensors"
     network, standardized, views = load_dann(weights)
     network.to(device=device, memory_format=torch.channels_last)
     labels = predict(network, digits, standardized, views).tolist()

@@ -8,23 +8,22 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from common.checkpoint import load_state_dict_file, load_weights
+from common.checkpoint import CHECKPOINTS, load_state_dict_file, load_weights
 from data.reading import cached, chunks, fingerprint, load_digits, to_unit_range
 from evaluation.distances import density_coverage_recall, fid_and_kid, shuffled
 from evaluation.inception import features, inception_file
 from models.classifier import Classifier, Judge
 
 REFERENCE_DIGITS = 2000  # real images that generated digits are compared with
-JUDGE = Path(__file__).resolve().parent.parent / "checkpoints" / "p2_judge.safetensors"
 
 
-def load_judge(course_classifier: Path | None, device: torch.device) -> nn.Module:
-    """The course's classifier from its file, without one our own judge; both map [-1, 1] images to logits."""
-    network: nn.Module = Classifier() if course_classifier else Judge()
-    if course_classifier:
-        load_state_dict_file(network, course_classifier)
+def load_judge(name: str, device: torch.device) -> nn.Module:
+    """Our own "judge", or the course's classifier from its file; both map [-1, 1] images to logits."""
+    network: nn.Module = Judge() if name == "judge" else Classifier()
+    if name == "judge":
+        load_weights(network, CHECKPOINTS / "p2_judge.safetensors")
     else:
-        load_weights(network, JUDGE)
+        load_state_dict_file(network, Path(name))
     return network.eval().to(device)
 
 
@@ -41,7 +40,7 @@ def classify(classifier: nn.Module, images: Tensor, device: torch.device) -> Ten
 
 def judge_features(images: Tensor, device: torch.device) -> np.ndarray:
     """Our judge's features (n, 128) of uint8 digits (n, 3, 28, 28)."""
-    return _in_batches(load_judge(None, device).features, images, device).numpy()
+    return _in_batches(load_judge("judge", device).features, images, device).numpy()
 
 
 def nearest_distance(images: Tensor, others: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ needs_digits = pytest.mark.skipif(not MNISTM.is_dir(), reason="needs hw2_data")
 @pytest.mark.skipif(not COURSE_CLASSIFIER.is_file(), reason="needs the course's classifier")
 def test_course_classifier_on_real_digits():
     images, labels = load_digits(MNISTM, "val")
-    right = classify(load_judge(COURSE_CLASSIFIER, CPU), images[:1000], CPU) == labels[:1000]
+    right = classify(load_judge(str(COURSE_CLASSIFIER), CPU), images[:1000], CPU) == labels[:1000]
     assert 0.93 < right.float().mean() < 0.98 and all(right[labels[:1000] == n].float().mean() > 0.8 for n in range(10))
 
 
