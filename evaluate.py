@@ -24,7 +24,7 @@ from typing import Any
 
 import torch
 
-from common.config import Parser, UserError, checked, given_path
+from common.config import Parser, UserError, checked, first_five, given_path
 from common.device import pick_device
 from common.images import labelled_grid, make_grid, save_image
 from data import reading
@@ -133,8 +133,7 @@ def _labels(options: argparse.Namespace) -> Result:
     """Accuracy of a csv of labels on the images of another; rows for further images are not scored."""
     predicted, truth = reading.read_labels(options.predicted), reading.read_labels(options.truth)
     if missing := [name for name in truth if name not in predicted]:
-        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-        raise UserError(f"{options.predicted} lacks {missing[0]}{more} of {options.truth}")
+        raise UserError(f"{options.predicted} lacks {first_five(missing)} of {options.truth}")
     result = _accuracy(torch.tensor([predicted[name] for name in truth]), torch.tensor(list(truth.values())))
     return result | {"not_scored": len(predicted) - len(truth)}, _accuracy_lines({"labels": result})
 

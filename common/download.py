@@ -45,6 +45,8 @@ def read_sums(file: Path) -> dict[str, str]:
         if not match:
             raise UserError(f"{file} line {number} is not a SHA-256, two spaces and the name of a file beside it")
         sums[match[2]] = match[1].lower()
+    if not sums:
+        raise UserError(f"{file} names no checkpoint")
     return sums
 
 

@@ -156,3 +156,6 @@ def test_names_that_leave_the_folder_are_refused(tmp_path):
         (tmp_path / "SHA256SUMS").write_text(f"{'a' * 64}  good\n{'b' * 64}  {name}\n")
         with pytest.raises(UserError, match="line 2 is not a SHA-256"):
             read_sums(tmp_path / "SHA256SUMS")
+    (tmp_path / "SHA256SUMS").write_text("")
+    with pytest.raises(UserError, match="names no checkpoint"):
+        read_sums(tmp_path / "SHA256SUMS")

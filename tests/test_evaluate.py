@@ -113,7 +113,7 @@ def test_labels_command(tmp_path, scored, inside, refused):
         ["digit", "7", "100.00%", "of", "1"],
     ]
     predicted.write_text("image_name,label\na.png,0\nc.png,1\n")
-    assert "predicted.csv lacks b.png and 1 more of" in refused("labels", predicted, truth)
+    assert "predicted.csv lacks b.png, d.png of" in refused("labels", predicted, truth)
     surplus, _ = scored("labels", truth, predicted)
     assert surplus["images"] == surplus["not_scored"] == 2
 
