@@ -1,4 +1,4 @@
-"""What every script rests on: files written through links, text read, locks, full memory, Ctrl-C at any moment."""
+"""What every script rests on: files through links, text, locks, pixels, full memory, Ctrl-C at any moment."""
 
 from common.start import run_script
 
@@ -17,7 +17,8 @@ from torch import nn
 from common.checkpoint import export_weights, load_checkpoint, load_weights, save_checkpoint
 from common.config import UserError
 from common.files import atomic_write, locked, read_text
-from common.images import prepare_output_folder
+from common.images import make_grid, prepare_output_folder, to_uint8
+from data.reading import to_unit_range
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -150,3 +151,27 @@ def test_every_checkout_has_line_ends_that_bash_reads():
     if result.returncode:
         pytest.skip("not a clone")
     assert result.stdout.splitlines() == [f"{name}: eol: lf" for name in names]
+
+
+# From floats to pixels and back, and sheets of images
+
+
+def test_to_uint8_rounds_and_clamps():
+    values = torch.tensor(
+        [-9, -1, -1 + 0.49 / 127.5, -1 + 0.51 / 127.5, 0.0, 1 - 0.49 / 127.5, 1 - 0.51 / 127.5, 1, 9.0]
+    )
+    assert to_uint8(values).tolist() == [0, 0, 0, 1, 128, 255, 254, 255, 255]  # 127.5 rounds to the even 128
+    levels = torch.arange(256, dtype=torch.uint8)
+    assert torch.equal(to_uint8(to_unit_range(levels)), levels)
+    assert to_unit_range(levels)[[0, 255]].tolist() == [-1, 1]
+    assert to_uint8(torch.tensor([0.25], dtype=torch.bfloat16)).item() == 159
+
+
+def test_grid():
+    """Row by row, white between and where images are missing, each pixel enlarged."""
+    tiles = torch.tensor([10, 20, 30], dtype=torch.uint8)[:, None, None, None].expand(3, 3, 1, 2)
+    sheet = make_grid(tiles, 2, gap=1, scale=2)
+    assert sheet.shape == (3, 5, 9)
+    row = [10] * 4 + [255] + [20] * 4
+    expected = torch.tensor([row, row, [255] * 9, [30] * 4 + [255] * 5, [30] * 4 + [255] * 5], dtype=torch.uint8)
+    assert torch.equal(sheet, expected.expand(3, -1, -1))
