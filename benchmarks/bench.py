@@ -24,27 +24,29 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import harmonic_mean, median
 from typing import Any
 
 import torch
 
-from benchmarks.measure import Values, in_turn
-from benchmarks.plain import TIMESTEPS, WARMUP
-from common.config import UserError, option, parse_config, to_json
+from benchmarks.measure import Values
+from common.config import UserError, option, parse_config
 from common.device import has_fast_bf16, pick_device
 from data.reading import list_images
-from experiments.runs import ROOT, read_results, table, write_results
+from experiments.runs import ROOT, metrics, read_results, table, write_results
 
 ORIGINAL = ("--recipe", "original")
-# Script, options of the plain recipe, its batches and steps by the clock, those of the released recipe.
-TRAININGS: dict[str, tuple[str, tuple[str, ...], tuple[int, int], tuple[int, int] | None]] = {
-    "dcgan": ("p1_dcgan_train.py", ORIGINAL, (64, 8), (256, 2)),
-    "wgan": ("p1_wgan_train.py", ORIGINAL, (64, 4), (256, 2)),
-    "ddpm": ("p2_ddpm_train.py", (), (128, 4), None),
-    "dann": ("p3_dann_train.py", ORIGINAL, (128, 40), (128, 40)),
+# Script, its data, options of the plain recipe, its batches and steps by the clock, those of the released recipe.
+FACES, MNISTM, SVHN = "{data}/face/train", "{data}/digits/mnistm", "{data}/digits/svhn"
+TRAININGS: dict[str, tuple[str, tuple[str, ...], tuple[str, ...], tuple[int, int], tuple[int, int] | None]] = {
+    "dcgan": ("p1_dcgan_train.py", ("--data", FACES), ORIGINAL, (64, 8), (256, 2)),
+    "wgan": ("p1_wgan_train.py", ("--data", FACES), ORIGINAL, (64, 4), (256, 2)),
+    "ddpm": ("p2_ddpm_train.py", ("--data", MNISTM), (), (128, 4), None),
+    "dann": ("p3_dann_train.py", ("--source", MNISTM, "--target", SVHN), ORIGINAL, (128, 40), (128, 40)),
 }
 ROWS = [*TRAININGS, "faces", "digits", "labels", "fid", "start-1", "start-2", "start-3"]
 PLAIN = ("plain", "in memory")
+FID_IMAGES = 200  # generated ones, and as many real ones
 
 
 @dataclass(frozen=True)
@@ -53,151 +55,134 @@ class Config:
     results: Path = option(ROOT / "results" / "bench.json", "file to write")
     only: str = option("", "some of the rows, for example dcgan,fid; without it all")
     repeats: int = option(3, "measurements of each side", low=1, high=100)
-    steps: int = option(0, "training steps by the clock, 0 = as many as each trainer needs", low=0)
     count: int = option(1000, "faces, digits and labels", low=10)
-    fid_images: int = option(200, "generated images to score, against as many", low=3)
 
 
-@dataclass(frozen=True)
-class Bench:
-    config: Config
-    scratch: Path
-
-    def new(self, name: str) -> Path:
-        """A path in the scratch folder where there is nothing yet."""
-        return Path(tempfile.mkdtemp(dir=self.scratch)) / name
-
-    def links(self, source: Path, count: int) -> Path:
-        """A folder of links to `count` images of another, again from the first if it has fewer."""
-        (folder := self.new("images")).mkdir()
-        images = list_images(source)
-        for number in range(count):
-            file = images[number % len(images)].resolve()
-            (folder / f"{number:05d}{file.suffix}").symlink_to(file)
-        return folder
-
-    def run(self, *command: object, cache: str = "cache") -> Values:
-        """Seconds of a process, and the JSON object it prints.  Raises UserError, with its last line, if it fails."""
-        words, env = [str(word) for word in command], dict(os.environ)
-        env["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{env['PATH']}"
-        env |= {"XDG_CACHE_HOME": str(self.scratch / cache), "TORCH_HOME": str(Path(torch.hub.get_dir()).parent)}
-        start = time.perf_counter()
-        done = subprocess.run(words, check=False, capture_output=True, text=True, cwd=ROOT, env=env)
-        seconds = time.perf_counter() - start
-        if done.returncode:
-            last = (done.stderr.strip().splitlines() or ["it printed nothing"])[-1]
-            raise UserError(f"{' '.join(words)} failed with exit code {done.returncode}: {last}")
-        last = done.stdout.strip().rpartition("\n")[2]
-        return {"s": seconds} | (json.loads(last) if last.startswith("{") else {})
-
-    def module(self, name: str, *arguments: object) -> Values:
-        return self.run(sys.executable, "-m", f"benchmarks.{name}", *arguments)
-
-    def plain(self, task: str, data: Path, *options: object) -> Values:
-        return self.module("plain", "--task", task, "--data", data, *options)
+def new(name: str) -> Path:
+    """A path in tempfile's folder where there is nothing yet."""
+    return Path(tempfile.mkdtemp()) / name
 
 
-def logged_rate(file: Path) -> float:
-    """Images a second from a metrics.jsonl without its first line; lines of scores see no images and do not count."""
-    lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
-    pairs = [(now["images"] - before["images"], now) for before, now in zip(lines, lines[1:], strict=False)]
-    return sum(seen for seen, _ in pairs) / sum(seen / line["images_per_second"] for seen, line in pairs if seen)
+def links(source: Path, count: int) -> Path:
+    """A folder of links to `count` images of another, again from the first if it has fewer."""
+    (folder := new("images")).mkdir()
+    images = list_images(source)
+    for number in range(count):
+        file = images[number % len(images)].resolve()
+        (folder / f"{number:05d}{file.suffix}").symlink_to(file)
+    return folder
 
 
-def command(data: Path, name: str, recipe: tuple[str, ...], batch: int, steps: int, every: int) -> tuple[object, ...]:
+def run(*command: object, cache: Path | None = None) -> Values:
+    """Seconds of a process, and the JSON object it prints last.  Raises UserError, with its last line, if it fails."""
+    words, env = [str(word) for word in command], dict(os.environ)
+    env["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{env['PATH']}"
+    env["TORCH_HOME"] = str(Path(torch.hub.get_dir()).parent)
+    env["XDG_CACHE_HOME"] = str(cache or Path(tempfile.gettempdir()) / "cache")
+    start = time.perf_counter()
+    done = subprocess.run(words, check=False, capture_output=True, text=True, cwd=ROOT, env=env)
+    seconds = time.perf_counter() - start
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["it printed nothing"])[-1]
+        raise UserError(f"{' '.join(words)} failed with exit code {done.returncode}: {last}")
+    last = done.stdout.strip().rpartition("\n")[2]
+    return {"s": seconds} | (json.loads(last) if last.startswith("{") else {})
+
+
+def plain(task: str, data: Path, *options: object) -> Values:
+    return run(sys.executable, "-m", "benchmarks.plain", "--task", task, "--data", data, *options)
+
+
+def measure(title: str, unit: str, sides: dict[str, Callable[[], Values]], repeats: int) -> dict[str, Any]:
+    """A row: the sides one after the other, `repeats` times; of each value the median and half its range."""
+    measured: dict[str, list[Values]] = {side: [] for side in sides}
+    for turn in range(1, repeats + 1):
+        for side, values in measured.items():
+            values.append(sides[side]())
+            print(f"{side}, {turn} of {repeats}: {values[-1]}", file=sys.stderr, flush=True)
+
+    def summary(values: list[float]) -> dict[str, Any]:
+        return {"values": values, "median": median(values), "spread": (max(values) - min(values)) / 2}
+
+    found = {side: {key: summary([run[key] for run in runs]) for key in runs[0]} for side, runs in measured.items()}
+    return {"title": title, "unit": unit, "sides": found}
+
+
+def command(config: Config, name: str, recipe: tuple[str, ...], batch: int, steps: int, every: int) -> list[object]:
     """A trainer's script and options: `steps` of a batch, a line of metrics after `every`."""
-    digits, never = data / "digits", ("--sample-every", 10**9, "--save-minutes", 1e6)
-    where: tuple[object, ...] = ("--data", digits / "mnistm" if name == "ddpm" else data / "face" / "train")
-    if name == "dann":
-        where = ("--source", digits / "mnistm", "--target", digits / "svhn")
+    script, data, *_ = TRAININGS[name]
     length = ("--batch-size", batch, "--images", batch * steps, "--log-every", every)
-    return (TRAININGS[name][0], *where, *recipe, *never, *length)
+    never = ("--sample-every", 10**9, "--save-minutes", 1e6, "--run-dir", new("run"))
+    return [script, *(part.format(data=config.data) for part in data), *recipe, *length, *never]
 
 
-def training(bench: Bench, name: str) -> dict[str, Any]:
-    _, recipe, (batch, steps), released = TRAININGS[name]
-    data = bench.config.data
+def training(config: Config, name: str) -> dict[str, Any]:
+    _, _, recipe, (batch, steps), released = TRAININGS[name]
 
     def ours(recipe: tuple[str, ...], batch: int, steps: int) -> Values:
-        every, run_dir = max(1, (bench.config.steps or steps) // 2), bench.new("run")
-        bench.run(sys.executable, *command(data, name, recipe, batch, 3 * every, every), "--run-dir", run_dir)
-        return {"images/s": logged_rate(run_dir / "metrics.jsonl")}
+        every = max(1, steps // 2)
+        arguments = command(config, name, recipe, batch, 3 * every, every)
+        run(sys.executable, *arguments)
+        return {"images/s": harmonic_mean(metrics(arguments[-1], "images_per_second")[1:])}
 
     def work(recipe: tuple[str, ...]) -> Values:
-        """Operations of a step and FLOPs of an image, which do not depend on the batch."""
-        runs = [(*command(data, name, recipe, 2, n, 10**6), "--run-dir", bench.new("run")) for n in (4, 8)]
-        four, eight = (bench.module("measure", *run) for run in runs)
+        """Operations of a step and FLOPs of an image, which do not depend on the batch of 2."""
+        counted = [command(config, name, recipe, 2, steps, 10**6) for steps in (4, 8)]
+        four, eight = (run(sys.executable, "-m", "benchmarks.measure", *arguments) for arguments in counted)
         return {key: (eight[key] - four[key]) / n for key, n in (("operations", 4), ("FLOPs", 8))}
 
-    options = ("--batch-size", batch, "--steps", bench.config.steps or steps)
+    options = ("--batch-size", batch, "--steps", steps)
     sides = {
-        "plain": lambda: bench.plain(name, data, *options),
-        "in memory": lambda: bench.plain(name, data, *options, "--in-memory"),
+        "plain": lambda: plain(name, config.data, *options),
+        "in memory": lambda: plain(name, config.data, *options, "--in-memory"),
         "ours": lambda: ours(recipe, batch, steps),
     }
     counts = {"ours": work(recipe)}
     if released:
         sides["released recipe"], counts["released recipe"] = lambda: ours((), *released), work(())
-    return row(f"{name} training", "images/s", sides, bench) | {"work": counts}
+    return measure(f"{name} training", "images/s", sides, config.repeats) | {"work": counts}
 
 
-def row(title: str, unit: str, sides: dict[str, Callable[[], Values]], bench: Bench) -> dict[str, Any]:
-    return {"title": title, "unit": unit, "sides": in_turn(sides, bench.config.repeats)}
-
-
-def drawing(bench: Bench, name: str) -> dict[str, Any]:
+def drawing(config: Config, name: str) -> dict[str, Any]:
     """A wrapper to its end, or, of the rows `start`, asked for the least, beside `import torch`."""
-    config, steps = bench.config, bench.config.steps or 20
-    images = bench.links(config.data / "digits" / "svhn" / "data", config.count if name == "labels" else 1)
-    at_once, count = min(100, config.count), config.count
-
-    def digits() -> Values:
-        options = ("--batch-size", at_once, "--steps", steps, "--out", bench.new("digits"))
-        found = bench.plain("digits", config.data, *options)
-        return {"s": found["s"] + (count / at_once * TIMESTEPS - WARMUP - steps) * found["step"]}
-
-    def torch_alone() -> Values:
-        return bench.run(sys.executable, "-c", "import torch")
-
-    def faces() -> Values:
-        return bench.plain("faces", config.data, "--count", count, "--out", bench.new("faces"))
-
-    def labels() -> Values:
-        return bench.plain("labels", images, "--out", bench.new("labels.csv"))
-
-    title, plain, problem, options = {
-        "faces": (f"{count:,} faces", faces, 1, ("--count", count)),
-        "digits": (f"{count:,} digits (plain: extrapolated)", digits, 2, ("--per-class", count // 10)),
-        "labels": (f"{count:,} labels (plain: one view, ours 18)", labels, 3, ()),
-        "start-1": ("one face (plain: import torch)", torch_alone, 1, ("--count", 1)),
-        "start-2": ("ten digits, two calls (plain: import torch)", torch_alone, 2, ("--per-class", 1, "--steps", 2)),
-        "start-3": ("one label (plain: import torch)", torch_alone, 3, ()),
+    title, problem, options = {
+        "faces": (f"{config.count:,} faces", 1, ("--count", config.count)),
+        "digits": (f"{config.count:,} digits (plain: extrapolated)", 2, ("--per-class", config.count // 10)),
+        "labels": (f"{config.count:,} labels (plain: one view, ours 18)", 3, ()),
+        "start-1": ("one face (plain: import torch)", 1, ("--count", 1)),
+        "start-2": ("ten digits, two calls (plain: import torch)", 2, ("--per-class", 1, "--steps", 2)),
+        "start-3": ("one label (plain: import torch)", 3, ()),
     }[name]
+    images = links(config.data / "digits" / "svhn" / "data", config.count if name == "labels" else 1)
+
+    def reference() -> Values:
+        if name.startswith("start"):
+            return run(sys.executable, "-c", "import torch")
+        options = ("--count", config.count, "--out", new("out"), "--batch-size", 100, "--steps", 20)
+        return plain(name, images, *options)
 
     def ours() -> Values:
-        where = (images, bench.new("labels.csv")) if problem == 3 else (bench.new("images"),)
-        return bench.run("bash", f"hw2_{problem}.sh", *where, *options)
+        read = (images,) if problem == 3 else ()
+        return run("bash", f"hw2_{problem}.sh", *read, new("labels.csv" if read else "images"), *options)
 
-    return row(title, "s", {"plain": plain, "ours": ours}, bench)
+    return measure(title, "s", {"plain": reference, "ours": ours}, config.repeats)
 
 
-def fid(bench: Bench, name: str) -> dict[str, Any]:
+def fid(config: Config, _: str) -> dict[str, Any]:
     """Ours also counts the faces that dlib finds; `again` is with a filled cache."""
-    count = bench.config.fid_images
-    generated, real = (bench.links(bench.config.data / "face" / split, count) for split in ("train", "val"))
-    evaluate = (sys.executable, "evaluate.py", "faces", generated, "--reference", real, "--json")
+    generated, real = (links(config.data / "face" / split, FID_IMAGES) for split in ("train", "val"))
 
-    def ours(cache: str) -> Values:
-        found = bench.run(*evaluate, cache=cache)
-        return {"s": found["s"], "fid": found["fid"]}
+    def ours(cache: Path | None = None) -> Values:
+        result = run(sys.executable, "evaluate.py", "faces", generated, "--reference", real, "--json", cache=cache)
+        return {"s": result["s"], "fid": result["fid"]}
 
     sides = {
-        "plain": lambda: bench.plain("fid", generated, "--out", real),
-        "ours": lambda: ours(str(bench.new("cache"))),
-        "again": lambda: ours("filled"),
+        "plain": lambda: plain("fid", generated, "--out", real),
+        "ours": lambda: ours(new("cache")),
+        "again": ours,
     }
-    ours("filled")
-    return row(f"FID of {count:,} against {count:,} images", "s", sides, bench)
+    ours()
+    return measure(f"FID of {FID_IMAGES} against {FID_IMAGES} images", "s", sides, config.repeats)
 
 
 def machine() -> dict[str, Any]:
@@ -217,28 +202,29 @@ def number(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
-def cells(found: dict[str, Any], side: str, peak: float) -> list[str]:
+def cells(row: dict[str, Any], side: str, peak: float) -> str:
     """A line of the table: one of our sides of a row."""
-    unit, sides = found["unit"], found["sides"]
-    values = [sides.get(name, {}).get(unit) for name in (*PLAIN, side)]
-    medians = [value and value["median"] for value in values]
+    unit, sides = row["unit"], row["sides"]
+    values = [sides[name][unit] if name in sides else None for name in (*PLAIN, side)]
     shown = [f"{number(value['median'])} ± {number(value['spread'])} {unit}" if value else "" for value in values]
-    for other in medians[:2]:
-        ratio = other and (medians[2] / other if unit == "images/s" else other / medians[2])
+    ours = values[2]["median"]
+    for other in values[:2]:
+        ratio = other and (ours / other["median"] if unit == "images/s" else other["median"] / ours)
         shown.append(f"{number(ratio)} ×" if ratio else "")
-    if work := found.get("work", {}).get(side):
+    if work := row.get("work", {}).get(side):
         shown.append(f"{number(sides['plain']['operations']['median'])} / {number(work['operations'])}")
-        shown.append(f"{work['FLOPs'] * medians[2] / peak:.0%}")
-    return [found["title"] + ("" if side == "ours" else f", {side}"), *shown, *[""] * (7 - len(shown))]
+        shown.append(f"{work['FLOPs'] * ours / peak:.0%}")
+    shown += [""] * (7 - len(shown))
+    return " | ".join([row["title"] + ("" if side == "ours" else f", {side}"), *shown])
 
 
 def show(content: dict[str, Any]) -> str:
     """The machine in a sentence, and a Markdown table."""
     rows, peak = content["rows"].values(), content["peak"]
-    lines = [cells(found, side, peak) for found in rows for side in found["sides"] if side not in PLAIN]
-    header = ["what", *PLAIN, "ours", "to plain", "to in memory", "operations a step", "of the peak"]
-    about = ", ".join(str(value) for value in content["machine"].values())
-    about += f", peak {number(content['peak'] / 1e9)} GFLOP/s; {content['options']['repeats']} measurements"
+    about = ", ".join(map(str, content["machine"].values()))
+    about += f", peak {number(peak / 1e9)} GFLOP/s; {content['options']['repeats']} measurements"
+    lines = [cells(row, side, peak) for row in rows for side in row["sides"] if side not in PLAIN]
+    header = "what | plain | in memory | ours | to plain | to in memory | operations a step | of the peak"
     return f"{about}\n\n{table(header, lines)}"
 
 
@@ -248,21 +234,19 @@ def main() -> None:
     if unknown := [name for name in names if name not in ROWS]:
         raise UserError(f"--only: {unknown[0]!r} is not one of {', '.join(ROWS)}")
     list_images(config.data / "face" / "train")
-    options = {name: value for name, value in to_json(config).items() if name not in ("results", "only")}
-    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        bench = Bench(config, Path(folder))
-        content: dict[str, Any] = {"machine": machine(), "options": options}
-        earlier = read_results(config.results)
-        if all(earlier.get(name) == content[name] for name in content):
-            content = earlier
-        else:
-            content |= {"peak": bench.module("measure", "peak", content["machine"]["dtype"])["FLOP/s"], "rows": {}}
+    options = {"data": str(config.data), "repeats": config.repeats, "count": config.count}
+    content, here = read_results(config.results), machine()
+    with tempfile.TemporaryDirectory(prefix="bench-") as tempfile.tempdir:  # where `new` makes its folders
+        if content.get("machine") != here or not options.items() <= content["options"].items():
+            peak = run(sys.executable, "-m", "benchmarks.measure", "peak", here["dtype"])["FLOP/s"]
+            content = {"machine": here, "options": options, "peak": peak, "rows": {}}
         for name in names:
             print(f"== {name}", file=sys.stderr, flush=True)
-            measure = training if name in TRAININGS else fid if name == "fid" else drawing
-            rows = content["rows"] | {name: measure(bench, name)}
+            row = (training if name in TRAININGS else fid if name == "fid" else drawing)(config, name)
+            rows = content["rows"] | {name: row}
             content["rows"] = {name: rows[name] for name in ROWS if name in rows}
             write_results(config.results, content)
+    tempfile.tempdir = None
     print(show(content))
 
 

@@ -12,17 +12,15 @@ from common.start import run_script
 import contextlib
 import json
 import runpy
-import statistics
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch.utils import benchmark
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import flop_registry
 
 from common.device import pick_device
 
@@ -35,57 +33,36 @@ Values = dict[str, float]
 def seconds_of(function: Callable[[], object], device: torch.device) -> float:
     """Seconds by the clock until all that `function` does is done, on a GPU too."""
 
-    def wait() -> None:
+    def now() -> float:
         if device.type != "cpu":
             torch.accelerator.synchronize(device)
+        return time.perf_counter()
 
-    wait()
-    start = time.perf_counter()
+    start = now()
     function()
-    wait()
-    return time.perf_counter() - start
+    return now() - start
 
 
-def in_turn(sides: dict[str, Callable[[], Values]], repeats: int) -> dict[str, dict[str, Any]]:
-    """Measure the sides one after the other, `repeats` times: of each value the median and half its range."""
-    found: dict[str, list[Values]] = {side: [] for side in sides}
-    for turn in range(1, repeats + 1):
-        for side, measure in sides.items():
-            found[side].append(measure())
-            print(f"{side}, {turn} of {repeats}: {found[side][-1]}", file=sys.stderr, flush=True)
-    return {side: {key: summary([run[key] for run in runs]) for key in runs[0]} for side, runs in found.items()}
+class Work(TorchDispatchMode):
+    """Counts operations, and FLOPs of matrix products and convolutions, forward and backward."""
 
+    operations = flops = 0
 
-def summary(values: list[float]) -> dict[str, Any]:
-    return {"values": values, "median": statistics.median(values), "spread": (max(values) - min(values)) / 2}
-
-
-class _Operations(TorchDispatchMode):
-    count = 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        self.count += 1
-        return func(*args, **(kwargs or {}))
-
-
-class _NoModules(contextlib.nullcontext):
-    """Takes the place of FlopCounterMode's module hooks, which fail within torch.autograd.grad (gradient penalties)."""
-
-    parents = frozenset({"Global"})
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        self.operations += 1
+        if formula := flop_registry.get(function.overloadpacket):
+            self.flops += formula(*args, **(kwargs or {}), out_val=result)
+        return result
 
 
 def count_work(function: Callable[[], object]) -> Values:
-    """Operations, and FLOPs of matrix products and convolutions, forward and backward, that `function` calls."""
-    flops = FlopCounterMode(display=False)
-    flops.mod_tracker = _NoModules()
-    with _Operations() as operations, flops:
+    with Work() as work:
         function()
-    return {"operations": operations.count, "FLOPs": flops.get_total_flops()}
+    return {"operations": work.operations, "FLOPs": work.flops}
 
 
-def matrix_peak(
-    dtype: torch.dtype, device: torch.device, seconds: float = 1.0, sizes: tuple[int, ...] = SIZES
-) -> float:
+def matrix_peak(dtype: torch.dtype, device: torch.device, seconds: float = 1, sizes: tuple[int, ...] = SIZES) -> float:
     """FLOP/s of the fastest product of square matrices, each size tried for `seconds`; one is 2 n^3 FLOPs."""
     best = 0.0
     for size in sizes:
@@ -102,8 +79,8 @@ def main() -> None:
         return
     sys.argv = [str(ROOT / script), *arguments]
     with contextlib.redirect_stdout(sys.stderr):
-        found = count_work(lambda: runpy.run_path(sys.argv[0], run_name="__main__"))
-    print(json.dumps(found))
+        work = count_work(lambda: runpy.run_path(sys.argv[0], run_name="__main__"))
+    print(json.dumps(work))
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ The figures are PNG and GIF files in results/ and take two minutes.
 
 from common.start import run_script
 
+import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -26,14 +27,14 @@ from common.checkpoint import load_weights
 from common.config import UserError, option, parse_config
 from common.device import autocast, pick_device
 from common.images import make_grid, save_gif, save_image, to_uint8
-from experiments import headline
-from experiments.runs import CHECKPOINTS, RESULTS, ROOT, digests, read_results, stale, table, write_results
+from experiments.headline import score_digits
+from experiments.runs import CHECKPOINTS, RESULTS, ROOT, digests, read_results, run, stale, write_results
 from models.ddpm import ContextUnet
-from models.diffusion import TIMESTEPS, ancestral, final, time_grid
+from models.diffusion import TIMESTEPS, ancestral, final
 from sampling.digits import digit_keys, draw_digits
 from sampling.mistakes import six_of_600, time_reversed
 
-DEFAULT = p2_inference.Config(Path())  # what hw2_2.sh does
+GUIDANCE = p2_inference.Config.guidance_scale  # what hw2_2.sh does
 SHOWN = [round(TIMESTEPS * share / 5) for share in range(6)]  # steps done in the six images of the reverse process
 SCORES = ("fid", "kid_x1000", "density", "coverage", "recall")
 
@@ -78,108 +79,69 @@ class Config:
     results: Path = option(RESULTS, "folder of the result files")
     per_class: int = option(100, "images of each digit and row", low=2, high=10_000)
     only: str = option("", "numbers of the rows to measure, separated by commas; empty = all")
-    device: str = option("auto", "auto, cpu, cuda, mps ...")
-    precision: str = option("auto", "auto = bf16 where it is fast", choices=("auto", "bf16", "fp32"))
 
 
 def draw_and_score(config: Config, row: Row, folder: Path) -> dict[str, Any]:
     """Draw a row's digits into a folder and score them against training digits."""
     options = [part for name, value in asdict(row).items() for part in (f"--{name.replace('_', '-')}", value)]
-    options += ["--per-class", config.per_class, "--device", config.device, "--precision", config.precision]
-    headline.run("python3", ROOT / "p2_inference.py", folder, *options)
-    scores = headline.score_digits(folder, config.classifier, config.data, "train")
+    run(sys.executable, ROOT / "p2_inference.py", folder, *options, "--per-class", config.per_class)
+    scores = score_digits(folder, config.classifier, config.data, "train")
     found: dict[str, Any] = {judge: scores[judge]["accuracy"] for judge in ("course", "judge")}
     found |= {name: round(scores[name], 4) for name in SCORES}
-    found["floor"] = {name: round(scores["floor"][name], 4) for name in SCORES}
-    return found
+    return found | {"floor": {name: round(scores["floor"][name], 4) for name in SCORES}}
 
 
-def tradeoff(config: Config) -> dict[str, Any]:
-    """Measure the wanted rows that the result file does not hold yet; its content."""
-    file = config.results / "p2_tradeoff.json"
+def tradeoff(config: Config, file: Path) -> None:
+    """Measure the wanted rows that the result file does not hold yet."""
     content = read_results(file)
     if stale(content) or content.get("per_class") != config.per_class:
         content = {"weights": digests("p2_ddpm"), "per_class": config.per_class, "rows": []}
-    try:
-        wanted = [int(number) for number in config.only.split(",")] if config.only else range(1, len(ROWS) + 1)
-        chosen = {number: ROWS[number - 1] for number in wanted if number > 0}
-    except (ValueError, IndexError):
-        raise UserError(f"--only {config.only}: not numbers from 1 to {len(ROWS)}") from None
-    for number, row in chosen.items():
-        if any(done["row"] == asdict(row) for done in content["rows"]):
-            continue
-        scores = draw_and_score(config, row, config.images / str(number))
-        content["rows"].append({"row": asdict(row)} | scores)
-        write_results(file, content)
-    return content
+    rows = {str(number): row for number, row in enumerate(ROWS, 1)}
+    for number in config.only.replace(" ", "").split(",") if config.only else rows:
+        if number not in rows:
+            raise UserError(f"--only {config.only}: {number!r} is not a number from 1 to {len(ROWS)}")
+        row = asdict(rows[number])
+        if not any(measured["row"] == row for measured in content["rows"]):
+            content["rows"].append({"row": row} | draw_and_score(config, rows[number], config.images / number))
+            write_results(file, content)
 
 
-def decoded(row: Row) -> int:
-    """How often the network's decoder runs for an image, its larger part: twice in a call with guidance."""
-    times = time_grid(row.steps, row.spacing)[:-1] / TIMESTEPS
-    guided = (times >= row.guidance_from) & (times <= row.guidance_to) & (row.guidance_scale != 0)
-    return row.steps + int(guided.sum())
-
-
-def cells(result: dict[str, Any]) -> list[str]:
-    """A row of the trade-off as text, without its number."""
-    row = result["row"]
-    about = [f"{row['sampler']} {row['spacing']}", str(row["steps"]), f"{row['guidance_scale']:g}"]
-    about += [f"{row['guidance_from']:g}-{row['guidance_to']:g}"]
-    about += [f"{100 * result[name]:.1f}" for name in ("course", "judge")]
-    scores = [f"{result['fid']:.1f}", f"{result['floor']['fid']:.1f}", f"{result['kid_x1000']:.1f}"]
-    scores += [f"{result[name]:.2f}" for name in ("density", "coverage", "recall")]
-    return [*about, *scores, str(decoded(Row(**row)))]
-
-
-def show(content: dict[str, Any]) -> str:
-    """The trade-off as a Markdown table, in the order of ROWS."""
-    header = ["row", "sampler", "steps", "w", "t / T guided", "course %", "judge %", "FID", "floor", "KID x 1000"]
-    numbers = {tuple(asdict(row).values()): number for number, row in enumerate(ROWS, 1)}
-    found = [(numbers.get(tuple(result["row"].values()), 0), result) for result in content.get("rows", ())]
-    rows = [[str(number), *cells(result)] for number, result in sorted(found, key=lambda pair: pair[0])]
-    return table([*header, "density", "coverage", "recall", "decoded"], rows)
-
-
-def figures(config: Config) -> None:
+def figures(config: Config, file: Path) -> None:
     """Write the figures of the report."""
-    device = pick_device(config.device)
+    device = pick_device("auto")
     network = ContextUnet()
     load_weights(network, CHECKPOINTS / "p2_ddpm.safetensors")
     network.eval().to(device=device, memory_format=torch.channels_last)
 
     def draw(keys: list[tuple[int, int]], sample: Any) -> Tensor:
-        with autocast(device, config.precision):
-            return draw_digits(network, keys, DEFAULT.guidance_scale, (0.0, 1.0), sample, chunk=len(keys))
+        with autocast(device, "auto"):
+            return draw_digits(network, keys, GUIDANCE, (0.0, 1.0), sample, chunk=len(keys))
 
-    # The reverse process of the first zero: x_t of DDPM's own sampler, every t of it.
     path: list[Tensor] = []
 
-    def record(denoise: Any, x: Tensor, noise: Any) -> Tensor:
-        path.append(x)
-        path.extend(x for _, x in ancestral(denoise, x, noise))
+    def recorded(denoise: Any, x: Tensor, noise: Any) -> Tensor:
+        path.extend((x, *(x for _, x in ancestral(denoise, x, noise))))
         return path[-1]
-
-    draw([(0, 1)], record)
-    frames = [to_uint8(x)[0] for x in path]  # frames[k] is x_t of t = T - k
-    save_image(config.results / "p2_reverse.png", make_grid(torch.stack([frames[done] for done in SHOWN]), 6, scale=4))
-    large = [frame.repeat_interleave(4, 1).repeat_interleave(4, 2) for frame in [*frames[::10], *[frames[-1]] * 20]]
-    save_gif(config.results / "p2_reverse.gif", large, milliseconds=60)
 
     def reversed_time(denoise: Any, x: Tensor, noise: Any) -> Tensor:
         return final(ancestral(time_reversed(denoise), x, noise))
 
+    # The reverse process of the first zero: x_t of DDPM's own sampler, every t of it.
+    draw([(0, 1)], recorded)
+    frames = [to_uint8(x)[0] for x in path]  # frames[k] is x_t of t = T - k
+    save_image(config.results / "p2_reverse.png", make_grid(torch.stack([frames[done] for done in SHOWN]), 6, scale=4))
+    large = [frame.repeat_interleave(4, 1).repeat_interleave(4, 2) for frame in [*frames[::10], *[frames[-1]] * 20]]
+    save_gif(config.results / "p2_reverse.gif", large, milliseconds=60)
     for name, sample in (("reversed_time", reversed_time), ("six_steps", six_of_600)):
         save_image(config.results / f"p2_{name}.png", make_grid(draw(digit_keys(1), sample), 10, scale=2))
-    write_results(config.results / "p2_figures.json", {"weights": digests("p2_ddpm")})
+    write_results(file, {"weights": digests("p2_ddpm")})
 
 
 def main() -> None:
     config = parse_config(Config, __doc__)
-    if config.part == "figures":
-        figures(config)
-    else:
-        print(show(tradeoff(config)))
+    file = config.results / f"p2_{config.part}.json"
+    (figures if config.part == "figures" else tradeoff)(config, file)
+    print(file)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,6 @@ import p3_dann_train
 from common.config import UserError, option, parse_config
 from common.files import atomic_write
 from experiments import figures, headline
-from experiments.p1 import IMAGENET_MEAN, IMAGENET_STD
 from experiments.p2 import SHOWN
 from experiments.runs import RESULTS, ROOT, read_results, stale, write_results
 from models.dann import DANN
@@ -36,15 +35,16 @@ from models.dcgan import Critic, Discriminator, Generator
 from models.ddpm import DDPM
 from models.diffusion import BETA_FIRST, BETA_LAST, TIMESTEPS, alpha_bar_schedule
 
+PARTS = {
+    "p1": ("dcgan", "wgan", "figures"),
+    "p2": ("tradeoff", "figures"),
+    "p3": ("bounds", "collapse", "ladder", "rounds", "features", "hardest"),
+}
 # The commands that make the result files; a file that is not here is in results/archive/.
-MADE_BY = {
-    "headline": "experiments.headline",
-    **{f"p1_{part}": f"experiments.p1 --part {part}" for part in ("dcgan", "wgan", "lesson", "figures")},
-    **{f"p2_{part}": f"experiments.p2 --part {part}" for part in ("tradeoff", "figures")},
-    **{
-        f"p3_{part}": f"experiments.p3 --part {part}"
-        for part in ("bounds", "collapse", "ladder", "rounds", "features", "hardest")
-    },
+MADE_BY = {"headline": "python3 -m experiments.headline"} | {
+    f"{problem}_{part}": f"python3 -m experiments.{problem} --part {part}"
+    for problem, parts in PARTS.items()
+    for part in parts
 }
 PHOTOGRAPHS = ("headline_faces", "p1_")  # pictures that JPEG suits; the others are enlarged digits
 # Options that no table lists: they say how to run and not what.
@@ -65,14 +65,13 @@ def read_all(folder: Path) -> dict[str, Any]:
 
     Raises UserError, with the command that measures anew, for what is missing or of other weights than checkpoints/.
     """
-    files = {str(file.relative_to(folder).with_suffix("")): file for file in sorted(folder.rglob("*.json"))}
-    found = {name: read_results(file) for name, file in files.items()}
+    files = sorted(folder.rglob("*.json"))
+    found = {str(file.relative_to(folder).with_suffix("")): read_results(file) for file in files}
     for name, command in MADE_BY.items():
         if name not in found:
-            raise UserError(f"{folder / name}.json is missing, run: python3 -m {command}")
-    for name, command in MADE_BY.items():
+            raise UserError(f"{folder / name}.json is missing, run: {command}")
         if other := stale(found[name]):
-            raise UserError(f"{name}.json is of other weights than {other[0]}.safetensors, run: python3 -m {command}")
+            raise UserError(f"{name}.json is of other weights than {other[0]}.safetensors, run: {command}")
     return found
 
 
@@ -108,7 +107,6 @@ def options(*configs: Any) -> list[list[str]]:
 def code() -> dict[str, Any]:
     """What the text needs of the code: networks as printed, sizes, options, constants."""
     networks: dict[str, nn.Module] = {make.__name__: make() for make in (Generator, Discriminator, Critic, DDPM, DANN)}
-    ends = [(end - m) / s for end in (0, 1) for m, s in zip(IMAGENET_MEAN, IMAGENET_STD, strict=True)]
     alpha_bar = alpha_bar_schedule().tolist()
     recipes = (p3_dann_train.RECIPES[name] for name in ("usps", "original"))
     return {
@@ -126,7 +124,6 @@ def code() -> dict[str, Any]:
             name: getattr(p2_inference.Config, name)
             for name in ("sampler", "spacing", "steps", "guidance_scale", "guidance_from", "guidance_to")
         },
-        "imagenet": {"low": min(ends), "high": max(ends)},
         "diffusion": {
             "steps": TIMESTEPS,
             "beta_first": BETA_FIRST,
@@ -135,7 +132,7 @@ def code() -> dict[str, Any]:
             "shown": [TIMESTEPS - done for done in SHOWN],
             "label_dropout": p2_ddpm_train.Config.label_dropout,
         },
-        "commands": [f"python3 -m {command}" for command in dict.fromkeys(MADE_BY.values())],
+        "commands": list(MADE_BY.values()),
     }
 
 

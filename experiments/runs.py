@@ -1,10 +1,13 @@
-"""What the experiments share: trainings as processes, each done once, and results as small JSON files."""
+"""What the experiments share: commands and trainings as processes, and results as small JSON files."""
 
 import hashlib
 import json
+import re
 import statistics
 import subprocess
 import sys
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +19,25 @@ RESULTS = ROOT / "results"
 CHECKPOINTS = ROOT / "checkpoints"
 METHODS = {"dcgan": "A, DCGAN", "wgan": "B, WGAN"}  # of problem 1
 
+Options = tuple[object, ...]
+
+
+def run(*command: object) -> str:
+    """The output of a command, which shows its progress on stderr.  Raises UserError if it fails."""
+    words = [str(word) for word in command]
+    print("==", *words, file=sys.stderr)
+    result = subprocess.run(words, check=False, stdout=subprocess.PIPE, text=True)
+    if result.returncode:
+        raise UserError(f"{' '.join(words)} failed with exit code {result.returncode}")
+    return result.stdout
+
 
 def train(script: str, run_dir: Path, *options: object) -> Path:
     """Run a training script to its end, or on from where it was cut off; returns its folder.
 
     A finished run is left as it is: training it on from its last step is nothing.
     """
-    command = [sys.executable, ROOT / script, "--run-dir", run_dir, "--resume", *options]
-    print(f"== {run_dir}: {script} {' '.join(map(str, options))}", file=sys.stderr)
-    result = subprocess.run([str(part) for part in command], check=False)
-    if result.returncode:
-        raise UserError(f"{script} in {run_dir} failed with exit code {result.returncode}")
+    run(sys.executable, ROOT / script, "--run-dir", run_dir, "--resume", *options)
     return run_dir
 
 
@@ -37,6 +48,32 @@ def metrics(run_dir: Path, name: str) -> list[float]:
     except OSError as error:
         raise UserError(f"{run_dir} is not the folder of a training: {error.strerror}") from None
     return [line[name] for line in map(json.loads, lines) if name in line]
+
+
+def measure_rows(
+    file: Path,
+    content: dict[str, Any],
+    held: dict[str, Any],
+    rows: dict[str, Options],
+    seeds: int,
+    train_row: Callable[[str, int], Path],
+    measure: Callable[[list[Path]], dict[str, Any]],
+    jobs: int = 1,
+) -> None:
+    """Train each row by the seeds 0, 1, ..., measure what was trained, and write the result file after each.
+
+    `held` is the part of the file's content that is of these rows: what it holds by the same options is left as it is.
+    `train_row(name, seed)` returns a folder, `jobs` of them are trained at a time; `measure(folders)` returns what the
+    file keeps of a row beside its options, "runs" with an entry for each seed.
+    """
+    for name, options in rows.items():
+        wanted = [str(part) for part in options]
+        if held.get(name, {}).get("options") == wanted and len(held[name]["runs"]) >= seeds:
+            continue
+        with ThreadPoolExecutor(jobs) as pool:  # a thread waits for a training, which is a process
+            run_dirs = list(pool.map(train_row, [name] * seeds, range(seeds)))
+        held[name] = {"options": wanted} | measure(run_dirs)
+        write_results(file, content)
 
 
 def digests(*names: str) -> dict[str, str]:
@@ -52,21 +89,10 @@ def stale(content: dict[str, Any]) -> list[str]:
 
 
 def write_results(file: Path, content: dict[str, Any]) -> None:
-    """Write a result file; a list of numbers, or of such lists, is one line."""
-
-    def text(value: Any, indent: str) -> str:
-        flat = isinstance(value, list | tuple) and not any(isinstance(item, dict) for item in value)
-        if flat or not isinstance(value, dict | list | tuple):
-            return json.dumps(value, ensure_ascii=False)
-        deeper = indent + " "
-        if isinstance(value, dict):
-            items = [f"{json.dumps(key, ensure_ascii=False)}: {text(item, deeper)}" for key, item in value.items()]
-        else:
-            items = [text(item, deeper) for item in value]
-        left, right = "{}" if isinstance(value, dict) else "[]"
-        return f"{left}\n{deeper}" + f",\n{deeper}".join(items) + f"\n{indent}{right}" if items else left + right
-
-    atomic_write(file, (text(content, "") + "\n").encode())
+    """Write a result file; a list of numbers is one line."""
+    text = json.dumps(content, ensure_ascii=False, indent=1)
+    text = re.sub(r"\[\s*([^\[\]{}]*?)\s*\]", lambda found: f"[{' '.join(found[1].split())}]", text)
+    atomic_write(file, f"{text}\n".encode())
 
 
 def read_results(file: Path) -> dict[str, Any]:
@@ -74,18 +100,13 @@ def read_results(file: Path) -> dict[str, Any]:
     return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
 
 
-def mean_and_spread(values: list[float]) -> tuple[float, float]:
-    """The mean and the sample standard deviation (0 of one value)."""
-    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else 0.0
+def percent(values: Iterable[float]) -> str:
+    """Shares as "75.1 ± 0.4", mean and sample standard deviation in per cent; of one value as "75.1"."""
+    shares = [100 * value for value in values]
+    spread = f" ± {statistics.stdev(shares):.1f}" if len(shares) > 1 else ""
+    return f"{statistics.fmean(shares):.1f}{spread}"
 
 
-def percent(values: list[float]) -> str:
-    """Shares as "75.1 ± 0.4", in per cent."""
-    mean, spread = mean_and_spread(values)
-    return f"{100 * mean:.1f} ± {100 * spread:.1f}" if len(values) > 1 else f"{100 * mean:.1f}"
-
-
-def table(header: list[str], rows: list[list[str]]) -> str:
-    """A Markdown table."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+def table(header: str, rows: Iterable[str]) -> str:
+    """A Markdown table; cells of header and rows stand between " | "."""
+    return "\n".join(f"| {row} |" for row in (header, " | ".join(["---"] * (header.count(" | ") + 1)), *rows))

@@ -1,10 +1,8 @@
 """The experiments: trainings are done once, results become files and tables."""
 
 import json
-import sys
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -16,22 +14,24 @@ import p2_inference
 import p3_dann_train
 from common.checkpoint import export_weights
 from common.config import UserError, parse_config
-from common.images import save_image, write_images
+from common.images import labelled_grid, save_image, write_images
 from data.reading import decode_image, list_images, load_digits
-from experiments import headline, p1, p2, p3, runs
+from experiments import headline, p1, p2, p3, runs, tables
 from models.classifier import Judge
 from models.dann import DANN
+from sampling.faces import slerp
 from sampling.labels import load_dann, predict
 
 
 def test_files_and_tables(tmp_path):
-    content = {"rows": {"a": {"runs": [{"fid": [1.5, 2.0]}]}, "b": {}}, "pairs": [[1, 2], [3, 4]], "text": "±"}
+    """A list of numbers is one line of a file."""
+    content = {"rows": {"a": {"runs": [{"fid": [1.5, 2.0]}]}, "b": {}}, "text": "± in [-1,  1]"}
     runs.write_results(tmp_path / "x.json", content)
-    assert runs.read_results(tmp_path / "x.json") == content and runs.read_results(tmp_path / "y.json") == {}
-    assert ' "pairs": [[1, 2], [3, 4]],\n' in (tmp_path / "x.json").read_text()
-    assert runs.mean_and_spread([0.5]) == (0.5, 0.0)
+    assert runs.read_results(tmp_path / "x.json") == content | {"text": "± in [-1, 1]"}
+    assert runs.read_results(tmp_path / "y.json") == {}
+    assert '"fid": [1.5, 2.0]\n' in (tmp_path / "x.json").read_text()
     assert runs.percent([0.7, 0.8]) == "75.0 ± 7.1" and runs.percent([0.75]) == "75.0"
-    assert runs.table(["a", "b"], [["1", "2"]]) == "| a | b |\n| --- | --- |\n| 1 | 2 |"
+    assert runs.table("a | b", ["1 | 2"]) == "| a | b |\n| --- | --- |\n| 1 | 2 |"
 
 
 def test_results_know_their_weights():
@@ -59,61 +59,45 @@ def test_rows_of_faces_are_trainings_of_today(part, script):
 
 
 @pytest.mark.parametrize("part", p3.ROWS)
-def test_rows_of_adaptation_are_trainings_of_today(part, tmp_path):
-    for name in p3.ROWS[part]:
-        options = map(str, p3.options_for(part, name, "usps", tmp_path, 3))
-        config = parse_config(p3_dann_train.Config, "", list(options), p3_dann_train.RECIPES)
+def test_rows_of_adaptation_are_trainings_of_today(part):
+    for name, options in p3.rows_of(p3.Config(), part, "svhn").items():
+        config = parse_config(p3_dann_train.Config, "", list(map(str, options)), p3_dann_train.RECIPES)
         assert config.teachers.count("weights.safetensors") == (3 if (part, name) == ("rounds", "2") else 0)
 
 
-def fake_training(script: str, run_dir: Path, *options: object) -> Path:
-    """What stands for a training of faces: its metrics and a sheet of samples."""
-    (run_dir / "samples").mkdir(parents=True)
-    (run_dir / "metrics.jsonl").write_text(
-        '{"fid": 9.0, "kid_x1000": 8.0}\n{"loss": 1}\n{"fid": 5.0, "kid_x1000": 4}\n'
-    )
-    save_image(run_dir / "samples" / "1.png", torch.zeros(3, 526, 526, dtype=torch.uint8))
-    (run_dir / "called").write_text(f"{script} {' '.join(map(str, options))}")
-    return run_dir
-
-
 def test_short_trainings_are_done_once(monkeypatch, tmp_path):
-    monkeypatch.setattr(p1, "train", fake_training)
-    config = p1.Config(part="wgan", runs=tmp_path / "runs", results=tmp_path, images=900)
-    content = p1.short_trainings(config)
-    row = "| original: weight clipping | 1 | 300 | 9.0 | 5.0 | 4.0 |"  # five critic steps: a third of the images
-    assert row in p1.show(content) and "| penalty, no BatchNorm | 1 | 900 | 9.0 |" in p1.show(content)
-    assert "--images 900" in (tmp_path / "runs" / "wgan" / "penalty,_no_BatchNorm-0" / "called").read_text()
-    assert decode_image(tmp_path / "p1_wgan_plain.png").shape == (64, 526, 3)
+    """Rows that the file holds by the same options are left; a row of five critic steps sees a third of the images."""
+    trained = []
 
-    content["rows"]["penalty, no BatchNorm"]["options"] = ["--other"]  # as if it had been measured by other options
-    runs.write_results(tmp_path / "p1_wgan.json", content)
-    monkeypatch.setattr(p1, "train", lambda script, run_dir, *options: fake_training(script, run_dir / "again"))
-    with pytest.raises(UserError, match="again"):  # trained anew, though the folder holds nothing of a training
-        monkeypatch.setattr(p1, "metrics", lambda run_dir, name: (_ for _ in ()).throw(UserError("again")))
-        p1.short_trainings(config)
-    with pytest.raises(UserError, match="--only: 'none' is not one of original: weight clipping"):
-        p1.short_trainings(p1.Config(part="wgan", results=tmp_path, only="none"))
+    def train(script: str, run_dir: Path, *options: object) -> Path:
+        words = list(map(str, options))
+        images = int(words[words.index("--images") + 1])
+        trained.append((script, run_dir.name, images))
+        lines = [{"fid": 9.0, "kid_x1000": 8.0}, {"loss": 1, "images": images}, {"fid": 5.0, "kid_x1000": 4}]
+        (run_dir / "samples").mkdir(parents=True)
+        (run_dir / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)))
+        save_image(run_dir / "samples" / "1.png", torch.zeros(3, 526, 526, dtype=torch.uint8))
+        return run_dir
 
-
-def test_the_lesson_shows_normalised_faces(monkeypatch, builtin, tmp_path):
-    """Two of the four trainings see faces in [-1, 1], two beyond it; the script is as it was afterwards."""
-    seen, faces, step = {}, p1_dcgan_train.Faces, SimpleNamespace(number=0, batch_size=8, rows=slice(None), seed=0)
-
-    def main() -> None:
-        run_dir = Path(sys.argv[sys.argv.index("--run-dir") + 1])
-        seen[run_dir.name] = p1_dcgan_train.Faces(builtin / "face" / "train", 0, torch.device("cpu")).batch(step)
-        fake_training("", run_dir)
-
-    monkeypatch.setattr(p1_dcgan_train, "main", main)
-    p1.lesson(p1.Config(part="lesson", runs=tmp_path, results=tmp_path))
-    assert seen["tanh_range"].abs().max() <= 1 and torch.equal(seen["tanh_range"], seen["tanh_range_joint"])
-    means, deviations = (torch.tensor(values)[:, None, None] for values in (p1.IMAGENET_MEAN, p1.IMAGENET_STD))
-    torch.testing.assert_close(seen["imagenet"] * deviations + means, (seen["tanh_range"] + 1) / 2)
-    assert (
-        p1_dcgan_train.Faces is faces
-        and "accuracy_d" in json.loads((tmp_path / "p1_lesson.json").read_text())["imagenet"]
+    monkeypatch.setattr(runs, "train", train)
+    config, file = (
+        p1.Config(part="wgan", runs=tmp_path / "runs", results=tmp_path, images=900),
+        tmp_path / "p1_wgan.json",
     )
+    p1.short_trainings(config, file)
+    rows = {"original:_weight_clipping-0": 300, "penalty,_no_BatchNorm-0": 900}
+    assert trained == [("p1_wgan_train.py", *row) for row in rows.items()]
+    content = runs.read_results(file)
+    assert content["rows"]["original: weight clipping"] == {
+        "options": ["--recipe", "original"],
+        "images": 300,
+        "runs": [{"fid": [9.0, 5.0], "kid_x1000": [8.0, 4]}],
+    }
+    assert decode_image(tmp_path / "p1_wgan_plain.png").shape == (64, 526, 3)
+    content["rows"]["penalty, no BatchNorm"]["options"] = ["--other"]  # as if it had been measured by other options
+    runs.write_results(file, content)
+    p1.short_trainings(replace(config, runs=tmp_path / "again"), file)
+    assert trained[2:] == [("p1_wgan_train.py", "penalty,_no_BatchNorm-0", 900)]
 
 
 def test_sharpness():
@@ -126,7 +110,7 @@ def test_sharpness():
 def test_interpolation_keeps_the_length():
     first, second = torch.randn(2, 100, 1, 1)
     second = second * first.norm() / second.norm()
-    path = p1.slerp(first, second, 5)
+    path = slerp(first, second, 5)
     torch.testing.assert_close(path[[0, 4]], torch.stack((first, second)))
     torch.testing.assert_close(path.flatten(1).norm(dim=1), first.norm().expand(5))
     steps = (path[1:] * path[:-1]).flatten(1).sum(1)
@@ -147,31 +131,33 @@ def test_rows_of_the_trade_off():
 
 def test_the_trade_off_goes_on(monkeypatch, tmp_path):
     """Rows are measured by their number and once; those of other weights are measured anew."""
-    drawn = []
+    drawn, file = [], tmp_path / "p2_tradeoff.json"
 
     def draw_and_score(config: p2.Config, row: p2.Row, folder: Path) -> dict:
         drawn.append(int(folder.name))
         scores = dict.fromkeys(p2.SCORES, 0.5)
-        return {"course": 0.99, "judge": 0.98} | scores | {"floor": scores, "seconds": 80.0}
+        return {"course": 0.99, "judge": 0.98} | scores | {"floor": scores}
 
     monkeypatch.setattr(p2, "draw_and_score", draw_and_score)
-    p2.tradeoff(p2.Config(results=tmp_path, only="3,1"))
-    content = p2.tradeoff(p2.Config(results=tmp_path, only="1,2"))
+    for only in ("3,1", "1,2"):
+        p2.tradeoff(p2.Config(only=only), file)
     assert drawn == [3, 1, 2]
-    lines = p2.show(content).splitlines()[2:]
+    lines = tables.made("p2_tradeoff", tmp_path).splitlines()[2:]
     assert [line.split()[1] for line in lines] == ["1", "2", "3"]
     assert lines[0] == "| 1 | dpm karras | 8 | 2 | 0.1-1 | 99.0 | 98.0 | 0.5 | 0.5 | 0.5 | 0.50 | 0.50 | 0.50 | 13 |"
+    content = runs.read_results(file)
     content["weights"]["p2_ddpm"] = "0" * 64
-    runs.write_results(tmp_path / "p2_tradeoff.json", content)
-    assert len(p2.tradeoff(p2.Config(results=tmp_path, only="4"))["rows"]) == 1
+    runs.write_results(file, content)
+    p2.tradeoff(p2.Config(only="4"), file)
+    assert len(runs.read_results(file)["rows"]) == 1
     for wrong in ("x", "99"):
-        with pytest.raises(UserError, match=f"--only {wrong}: not numbers from 1 to {len(p2.ROWS)}"):
-            p2.tradeoff(p2.Config(results=tmp_path, only=wrong))
+        with pytest.raises(UserError, match=f"--only {wrong}: '{wrong}' is not a number from 1 to {len(p2.ROWS)}"):
+            p2.tradeoff(p2.Config(only=wrong), file)
 
 
 def test_two_rounds(builtin, tmp_path):
-    """The second round is taught by the first one's networks; finished folders are left as they are."""
-    config = p3.Config("rounds", builtin / "digits", tmp_path / "runs", tmp_path, "usps", seeds=2, images=128)
+    """The second round is taught by the first one's networks; what was trained and measured is left as it is."""
+    config = p3.Config("rounds", builtin / "digits", tmp_path / "runs", tmp_path, seeds=2, images=128)
     content = p3.run_part(config, ("usps",))
     first, second = content["usps"].values()
     options = dict(zip(second["options"][::2], second["options"][1::2], strict=True))
@@ -181,12 +167,17 @@ def test_two_rounds(builtin, tmp_path):
     for run in first["runs"] + second["runs"]:
         assert 0 <= run["accuracy"] <= 1 and -1 <= run["agreement"] <= 1 and sum(run["predictions"]) == 10
     before = {file: file.read_bytes() for file in folder.rglob("*.safetensors")}
-    (folder / "1-0" / "config.json").unlink()  # nothing is trained in what is finished
-    assert p3.run_part(replace(config, train=False, seeds=3), ("usps",)).keys() == content.keys()
-    assert p3.run_part(config, ("usps",)) == content
+    del content["usps"]["1"]
+    runs.write_results(tmp_path / "p3_rounds.json", content)
+    assert p3.run_part(config, ("usps",))["usps"] == {"1": first, "2": second}
     assert {file: file.read_bytes() for file in folder.rglob("*.safetensors")} == before
-    assert p3.show(content, "rounds").splitlines()[3].startswith("| round 2 | ")
-    assert p3.best_agreeing([{"agreement": kappa, "seed": seed} for kappa, seed in ((0.1, 0), (0.3, 4), (0.2, 5))]) == 4
+    lines = tables.made("p3_rounds", tmp_path).splitlines()
+    assert {line.split(" | ")[0] for line in lines[2:]} == {"| round 1", "| round 2"}
+
+
+def test_the_seed_that_agrees_best_is_chosen():
+    entries = [{"agreement": kappa, "seed": seed} for kappa, seed in ((0.1, 0), (0.3, 4), (0.2, 5))]
+    assert tables.ADAPTATION["chosen seed"]({"runs": entries}) == "4"
 
 
 def save_run(folder: Path, seed: int, constant: bool = False) -> Path:
@@ -204,11 +195,11 @@ def save_run(folder: Path, seed: int, constant: bool = False) -> Path:
 def test_agreement(builtin, tmp_path):
     """1 for equal networks, about 0 for strangers, and 0 for networks that always say the same."""
     folders = [save_run(tmp_path / name, seed) for name, seed in (("a", 0), ("b", 0), ("c", 1))]
-    equal, same, stranger = p3.agreement(folders, "usps", builtin / "digits")
+    equal, same, stranger = p3.agreement(folders, builtin / "digits" / "usps")
     assert equal == same and abs(2 * equal - 1 - stranger) < 1e-9  # kappa(a, b) = 1, kappa(a, c) = kappa(b, c)
     assert abs(stranger) < 0.5
     collapsed = [save_run(tmp_path / name, 0, constant=True) for name in ("d", "e")]
-    assert p3.agreement(collapsed, "usps", builtin / "digits") == [0, 0]
+    assert p3.agreement(collapsed, builtin / "digits" / "usps") == [0, 0]
 
 
 def test_features_are_what_the_heads_read(builtin):
@@ -280,7 +271,7 @@ def test_the_headline(builtin, tmp_path, monkeypatch):
 
 def test_labels_under_digits():
     """A wrong label is vermilion, a right one black."""
-    sheet = headline.labelled(torch.full((2, 3, 28, 28), 255, dtype=torch.uint8), [7, 7], [True, False], 2)
+    sheet = labelled_grid(torch.full((2, 3, 28, 28), 255, dtype=torch.uint8), [7, 7], [True, False], 2)
     right, wrong = sheet[:, :, :56], sheet[:, :, 60:]
     assert right.amin(0).min() < 40 and (right.amax(0) - right.amin(0)).max() == 0
     assert (0xD5, 0x5E, 0x00) in {tuple(pixel) for pixel in wrong.flatten(1).T.tolist()}

@@ -12,7 +12,7 @@ import pytest
 import typst
 
 from common.config import UserError
-from experiments import figures, report, tables
+from experiments import report, tables
 from experiments.runs import RESULTS, ROOT, digests, read_results, write_results
 
 TOTYPST = '#import "numbers.typ": *\n'
@@ -61,7 +61,7 @@ def test_the_report_is_built(monkeypatch, capsys, results):
     content = read_results(results / "headline.json")
     content["faces"]["dcgan"]["fid"] = 123.44
     write_results(results / "headline.json", content)
-    monkeypatch.setattr(report.figures, "draw_all", lambda *_: [])  # those of the first build serve
+    monkeypatch.setattr(report.figures, "draw_all", lambda *_: None)  # those of the first build serve
     assert build(monkeypatch, capsys, results)[0] == 0
     assert "123.4" in text_of(pdf) and "123.4" not in text
 
@@ -70,12 +70,12 @@ def test_results_are_of_the_released_weights():
     report.read_all(RESULTS)
 
 
-@pytest.mark.parametrize("name", ["headline", "p1_lesson", "p3_ladder"])
+@pytest.mark.parametrize("name", ["headline", "p1_wgan", "p3_ladder"])
 def test_a_missing_file_stops_the_build(monkeypatch, capsys, results, name):
     (results / f"{name}.json").unlink()
     code, errors, pdf = build(monkeypatch, capsys, results)
     command = report.MADE_BY[name]
-    assert (code, errors) == (2, f"report.py: error: {results / name}.json is missing, run: python3 -m {command}\n")
+    assert (code, errors) == (2, f"report.py: error: {results / name}.json is missing, run: {command}\n")
     assert not pdf.exists()
 
 
@@ -124,26 +124,17 @@ def test_mistakes_in_order(tmp_path):
     assert typst.compile(tmp_path / "x.typ", root=tmp_path)
 
 
-def test_guidance_is_drawn_of_the_new_rows_if_there_are_enough():
-    row = {"sampler": "dpm", "spacing": "karras", "steps": 8, "guidance_from": 0.1, "guidance_to": 1.0}
-    rows = [{"row": row | {"guidance_scale": scale}, "judge": 0.9} for scale in (0.0, 2.0, 4.0)]
-    early = {"rows": [{"row": ["dpm", "karras", 8, 1.0, [0, 1]], "judge": 0.5}]}
-    found = {"p2_tradeoff": {"rows": rows}, "archive/p2_tradeoff": early}
-    assert [row["scale"] for row in figures.guidance_rows(found)] == [0.0, 2.0, 4.0]
-    rows.pop()
-    assert [row["scale"] for row in figures.guidance_rows(found)] == [1.0]
-
-
-def test_the_documentation_has_todays_tables():
-    made = tables.tables(RESULTS)
+def test_the_documentation_has_todays_tables(tmp_path):
     for document in tables.DOCUMENTS:
         text = document.read_text(encoding="utf-8")
-        assert tables.with_tables(text, made, document.name) == text, "run: python3 -m experiments.tables"
+        assert tables.with_tables(text, RESULTS) == text, "run: python3 -m experiments.tables"
+    with pytest.raises(UserError, match="there is no table 'y', there are headline, networks"):
+        tables.with_tables("<!-- y -->\n<!-- /y -->", RESULTS)
+    with pytest.raises(UserError, match="table p3_bounds needs .*p3_bounds.json"):
+        tables.made("p3_bounds", tmp_path)
 
 
-def test_tables_between_marks():
+def test_tables_between_marks(monkeypatch):
+    monkeypatch.setattr(tables, "TABLES", {"x": lambda read: "1", "y": lambda read: "2"})
     text = "a\n<!-- x -->\nold\n<!-- /x -->\nb\n<!-- y -->\n<!-- /y -->\n"
-    found = tables.with_tables(text, {"x": "1", "y": "2"}, "d")
-    assert found == "a\n<!-- x -->\n1\n<!-- /x -->\nb\n<!-- y -->\n2\n<!-- /y -->\n"
-    with pytest.raises(UserError, match="d wants a table 'y', there are x"):
-        tables.with_tables(text, {"x": "1"}, "d")
+    assert tables.with_tables(text, RESULTS) == "a\n<!-- x -->\n1\n<!-- /x -->\nb\n<!-- y -->\n2\n<!-- /y -->\n"
