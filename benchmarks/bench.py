@@ -3,12 +3,11 @@
     python3 -m benchmarks.bench                      # what `make bench` runs: an hour on two cores
     python3 -m benchmarks.bench --only dcgan,fid     # some of the rows
 
-Every measurement is a process of its own: the plain reference (benchmarks/plain.py), ours, and so on, --repeats times.
-"In memory" is the plain reference with images that are decoded once.  The plain recipe computes what the plain
-reference does; the released one is the default of a trainer, in its own batches, and does more for an image.  A value
-is the median ± half the range.  A trainer's rate is that of its metrics.jsonl without the first line; its operations
-and FLOPs are those of eight steps less four.  The peak is the best matrix product of the same type.  Prints a Markdown
-table, and writes results/bench.json after each row; its other rows stay if machine and options are the same.
+Every measurement is a process of its own: the plain reference (benchmarks/plain.py), the same with images decoded once
+("in memory"), ours, and so on, --repeats times.  A value is the median ± half the range; docs/benchmarks.md says what
+the columns are.  A trainer's rate is that of its metrics.jsonl without the first line, its operations and FLOPs are
+those of eight steps less four.  Prints a Markdown table, and writes results/bench.json after each row; the other rows
+stay if machine and options are the same.
 """
 
 from common.start import run_script
@@ -29,30 +28,30 @@ from typing import Any
 
 import torch
 
-from benchmarks.measure import Values
+from benchmarks.measure import Values, matrix_peak
 from common.config import UserError, option, parse_config
 from common.device import has_fast_bf16, pick_device
 from data.reading import list_images
-from experiments.runs import ROOT, metrics, read_results, table, write_results
+from experiments.runs import RESULTS, ROOT, metrics, read_results, write_results
+from experiments.tables import made
 
 ORIGINAL = ("--recipe", "original")
+FACES, MNISTM, SVHN = "face/train", "digits/mnistm", "digits/svhn"
 # Script, its data, options of the plain recipe, its batches and steps by the clock, those of the released recipe.
-FACES, MNISTM, SVHN = "{data}/face/train", "{data}/digits/mnistm", "{data}/digits/svhn"
-TRAININGS: dict[str, tuple[str, tuple[str, ...], tuple[str, ...], tuple[int, int], tuple[int, int] | None]] = {
-    "dcgan": ("p1_dcgan_train.py", ("--data", FACES), ORIGINAL, (64, 8), (256, 2)),
-    "wgan": ("p1_wgan_train.py", ("--data", FACES), ORIGINAL, (64, 4), (256, 2)),
-    "ddpm": ("p2_ddpm_train.py", ("--data", MNISTM), (), (128, 4), None),
-    "dann": ("p3_dann_train.py", ("--source", MNISTM, "--target", SVHN), ORIGINAL, (128, 40), (128, 40)),
+TRAININGS: dict[str, tuple[str, dict[str, str], tuple[str, ...], tuple[int, int], tuple[int, int] | None]] = {
+    "dcgan": ("p1_dcgan_train.py", {"--data": FACES}, ORIGINAL, (64, 8), (256, 2)),
+    "wgan": ("p1_wgan_train.py", {"--data": FACES}, ORIGINAL, (64, 4), (256, 2)),
+    "ddpm": ("p2_ddpm_train.py", {"--data": MNISTM}, (), (128, 4), None),
+    "dann": ("p3_dann_train.py", {"--source": MNISTM, "--target": SVHN}, ORIGINAL, (128, 40), (128, 40)),
 }
 ROWS = [*TRAININGS, "faces", "digits", "labels", "fid", "start-1", "start-2", "start-3"]
-PLAIN = ("plain", "in memory")
 FID_IMAGES = 200  # generated ones, and as many real ones
 
 
 @dataclass(frozen=True)
 class Config:
     data: Path = option(Path("hw2_data"), "the data tree, for example prepare_data.py's --builtin")
-    results: Path = option(ROOT / "results" / "bench.json", "file to write")
+    results: Path = option(RESULTS, "folder of bench.json, the file to write")
     only: str = option("", "some of the rows, for example dcgan,fid; without it all")
     repeats: int = option(3, "measurements of each side", low=1, high=100)
     count: int = option(1000, "faces, digits and labels", low=10)
@@ -108,33 +107,29 @@ def measure(title: str, unit: str, sides: dict[str, Callable[[], Values]], repea
     return {"title": title, "unit": unit, "sides": found}
 
 
-def command(config: Config, name: str, recipe: tuple[str, ...], batch: int, steps: int, every: int) -> list[object]:
-    """A trainer's script and options: `steps` of a batch, a line of metrics after `every`."""
-    script, data, *_ = TRAININGS[name]
-    length = ("--batch-size", batch, "--images", batch * steps, "--log-every", every)
-    never = ("--sample-every", 10**9, "--save-minutes", 1e6, "--run-dir", new("run"))
-    return [script, *(part.format(data=config.data) for part in data), *recipe, *length, *never]
-
-
 def training(config: Config, name: str) -> dict[str, Any]:
-    _, _, recipe, (batch, steps), released = TRAININGS[name]
+    script, data, recipe, (batch, steps), released = TRAININGS[name]
+    folders = [part for option, place in data.items() for part in (option, config.data / place)]
+    never = ("--sample-every", 10**9, "--save-minutes", 1e6)
+
+    def options(recipe: tuple[str, ...], batch: int, steps: int, every: int) -> list[object]:
+        length = ("--batch-size", batch, "--images", batch * steps, "--log-every", every)
+        return [script, *folders, *recipe, *never, *length, "--run-dir", new("run")]
 
     def ours(recipe: tuple[str, ...], batch: int, steps: int) -> Values:
-        every = max(1, steps // 2)
-        arguments = command(config, name, recipe, batch, 3 * every, every)
-        run(sys.executable, *arguments)
-        return {"images/s": harmonic_mean(metrics(arguments[-1], "images_per_second")[1:])}
+        run(sys.executable, *(words := options(recipe, batch, steps // 2 * 3, steps // 2)))
+        return {"images/s": harmonic_mean(metrics(words[-1], "images_per_second")[1:])}
 
     def work(recipe: tuple[str, ...]) -> Values:
         """Operations of a step and FLOPs of an image, which do not depend on the batch of 2."""
-        counted = [command(config, name, recipe, 2, steps, 10**6) for steps in (4, 8)]
-        four, eight = (run(sys.executable, "-m", "benchmarks.measure", *arguments) for arguments in counted)
+        count = (sys.executable, "-m", "benchmarks.measure")
+        four, eight = (run(*count, *options(recipe, 2, steps, 10**6)) for steps in (4, 8))
         return {key: (eight[key] - four[key]) / n for key, n in (("operations", 4), ("FLOPs", 8))}
 
-    options = ("--batch-size", batch, "--steps", steps)
+    same = ("--batch-size", batch, "--steps", steps)
     sides = {
-        "plain": lambda: plain(name, config.data, *options),
-        "in memory": lambda: plain(name, config.data, *options, "--in-memory"),
+        "plain": lambda: plain(name, config.data, *same),
+        "in memory": lambda: plain(name, config.data, *same, "--in-memory"),
         "ours": lambda: ours(recipe, batch, steps),
     }
     counts = {"ours": work(recipe)}
@@ -145,27 +140,24 @@ def training(config: Config, name: str) -> dict[str, Any]:
 
 def drawing(config: Config, name: str) -> dict[str, Any]:
     """A wrapper to its end, or, of the rows `start`, asked for the least, beside `import torch`."""
+    count = config.count
     title, problem, options = {
-        "faces": (f"{config.count:,} faces", 1, ("--count", config.count)),
-        "digits": (f"{config.count:,} digits (plain: extrapolated)", 2, ("--per-class", config.count // 10)),
-        "labels": (f"{config.count:,} labels (plain: one view, ours 18)", 3, ()),
+        "faces": (f"{count:,} faces", 1, ("--count", count)),
+        "digits": (f"{count:,} digits (plain: extrapolated)", 2, ("--per-class", count // 10)),
+        "labels": (f"{count:,} labels (plain: one view, ours 18)", 3, ()),
         "start-1": ("one face (plain: import torch)", 1, ("--count", 1)),
         "start-2": ("ten digits, two calls (plain: import torch)", 2, ("--per-class", 1, "--steps", 2)),
         "start-3": ("one label (plain: import torch)", 3, ()),
     }[name]
-    images = links(config.data / "digits" / "svhn" / "data", config.count if name == "labels" else 1)
-
-    def reference() -> Values:
-        if name.startswith("start"):
-            return run(sys.executable, "-c", "import torch")
-        options = ("--count", config.count, "--out", new("out"), "--batch-size", 100, "--steps", 20)
-        return plain(name, images, *options)
-
-    def ours() -> Values:
-        read = (images,) if problem == 3 else ()
-        return run("bash", f"hw2_{problem}.sh", *read, new("labels.csv" if read else "images"), *options)
-
-    return measure(title, "s", {"plain": reference, "ours": ours}, config.repeats)
+    images = links(config.data / "digits" / "svhn" / "data", count if name == "labels" else 1)
+    read = [images] if problem == 3 else []
+    sides = {
+        "plain": lambda: plain(name, images, "--count", count, "--out", new("out"), "--batch-size", 100, "--steps", 20),
+        "ours": lambda: run("bash", f"hw2_{problem}.sh", *read, new("out"), *options),
+    }
+    if name.startswith("start"):
+        sides["plain"] = lambda: run(sys.executable, "-c", "import torch")
+    return measure(title, "s", sides, config.repeats)
 
 
 def fid(config: Config, _: str) -> dict[str, Any]:
@@ -198,36 +190,6 @@ def machine() -> dict[str, Any]:
     }
 
 
-def number(value: float) -> str:
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
-
-
-def cells(row: dict[str, Any], side: str, peak: float) -> str:
-    """A line of the table: one of our sides of a row."""
-    unit, sides = row["unit"], row["sides"]
-    values = [sides[name][unit] if name in sides else None for name in (*PLAIN, side)]
-    shown = [f"{number(value['median'])} ± {number(value['spread'])} {unit}" if value else "" for value in values]
-    ours = values[2]["median"]
-    for other in values[:2]:
-        ratio = other and (ours / other["median"] if unit == "images/s" else other["median"] / ours)
-        shown.append(f"{number(ratio)} ×" if ratio else "")
-    if work := row.get("work", {}).get(side):
-        shown.append(f"{number(sides['plain']['operations']['median'])} / {number(work['operations'])}")
-        shown.append(f"{work['FLOPs'] * ours / peak:.0%}")
-    shown += [""] * (7 - len(shown))
-    return " | ".join([row["title"] + ("" if side == "ours" else f", {side}"), *shown])
-
-
-def show(content: dict[str, Any]) -> str:
-    """The machine in a sentence, and a Markdown table."""
-    rows, peak = content["rows"].values(), content["peak"]
-    about = ", ".join(map(str, content["machine"].values()))
-    about += f", peak {number(peak / 1e9)} GFLOP/s; {content['options']['repeats']} measurements"
-    lines = [cells(row, side, peak) for row in rows for side in row["sides"] if side not in PLAIN]
-    header = "what | plain | in memory | ours | to plain | to in memory | operations a step | of the peak"
-    return f"{about}\n\n{table(header, lines)}"
-
-
 def main() -> None:
     config = parse_config(Config, __doc__)
     names = config.only.replace(" ", "").split(",") if config.only else ROWS
@@ -235,19 +197,20 @@ def main() -> None:
         raise UserError(f"--only: {unknown[0]!r} is not one of {', '.join(ROWS)}")
     list_images(config.data / "face" / "train")
     options = {"data": str(config.data), "repeats": config.repeats, "count": config.count}
-    content, here = read_results(config.results), machine()
+    file, here = config.results / "bench.json", machine()
+    content = read_results(file)
     with tempfile.TemporaryDirectory(prefix="bench-") as tempfile.tempdir:  # where `new` makes its folders
         if content.get("machine") != here or not options.items() <= content["options"].items():
-            peak = run(sys.executable, "-m", "benchmarks.measure", "peak", here["dtype"])["FLOP/s"]
+            peak = matrix_peak(getattr(torch, here["dtype"]), pick_device("auto"))
             content = {"machine": here, "options": options, "peak": peak, "rows": {}}
         for name in names:
             print(f"== {name}", file=sys.stderr, flush=True)
             row = (training if name in TRAININGS else fid if name == "fid" else drawing)(config, name)
             rows = content["rows"] | {name: row}
             content["rows"] = {name: rows[name] for name in ROWS if name in rows}
-            write_results(config.results, content)
+            write_results(file, content)
     tempfile.tempdir = None
-    print(show(content))
+    print(made("bench", config.results))
 
 
 if __name__ == "__main__":

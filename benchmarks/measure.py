@@ -1,7 +1,6 @@
 """The timer and the counters: seconds, operations, FLOPs, and what the machine can do at most.
 
     python3 -m benchmarks.measure p1_dcgan_train.py --images 512 ...      # the operations and FLOPs of a script
-    python3 -m benchmarks.measure peak bfloat16                           # FLOP/s of the best matrix product
 
 An operation is one that PyTorch's dispatcher sees: on a GPU about one kernel each.  FLOPs are those of matrix products
 and convolutions, a multiplication and an addition counted as two.  Prints one JSON object.
@@ -13,39 +12,35 @@ import contextlib
 import json
 import runpy
 import sys
-import time
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
-from torch.utils import benchmark
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.benchmark import Timer
 from torch.utils.flop_counter import flop_registry
 
-from common.device import pick_device
-
-ROOT = Path(__file__).resolve().parent.parent
+WARMUP = 2  # calls before the clock starts: Timer.timeit's
 SIZES = (512, 1024, 2048, 4096)
 
 Values = dict[str, float]
 
 
-def seconds_of(function: Callable[[], object], device: torch.device) -> float:
-    """Seconds by the clock until all that `function` does is done, on a GPU too."""
+def seconds_of(step: Callable[[], object], steps: int) -> float:
+    """Seconds of a step by the clock, the mean of `steps` after WARMUP others, on a GPU until all is done."""
+    return Timer("step()", globals={"step": step}, num_threads=torch.get_num_threads()).timeit(steps).mean
 
-    def now() -> float:
-        if device.type != "cpu":
-            torch.accelerator.synchronize(device)
-        return time.perf_counter()
 
-    start = now()
-    function()
-    return now() - start
+def matrix_peak(dtype: torch.dtype, device: torch.device, sizes: tuple[int, ...] = SIZES, seconds: float = 1) -> float:
+    """FLOP/s of the fastest product of square matrices, each size tried for `seconds`; one is 2 n^3 FLOPs."""
+    rates = []
+    for size in sizes:
+        values = {name: torch.randn(size, size, device=device).to(dtype) for name in "ab"}
+        timer = Timer("a @ b", globals=values, num_threads=torch.get_num_threads())
+        rates.append(2 * size**3 / min(timer.blocked_autorange(min_run_time=seconds).times))
+    return max(rates)
 
 
 class Work(TorchDispatchMode):
-    """Counts operations, and FLOPs of matrix products and convolutions, forward and backward."""
-
     operations = flops = 0
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
@@ -57,27 +52,14 @@ class Work(TorchDispatchMode):
 
 
 def count_work(function: Callable[[], object]) -> Values:
+    """Operations, and FLOPs of matrix products and convolutions, forward and backward, that `function` calls."""
     with Work() as work:
         function()
     return {"operations": work.operations, "FLOPs": work.flops}
 
 
-def matrix_peak(dtype: torch.dtype, device: torch.device, seconds: float = 1, sizes: tuple[int, ...] = SIZES) -> float:
-    """FLOP/s of the fastest product of square matrices, each size tried for `seconds`; one is 2 n^3 FLOPs."""
-    best = 0.0
-    for size in sizes:
-        values = {name: torch.randn(size, size, device=device).to(dtype) for name in "ab"}
-        timer = benchmark.Timer("a @ b", globals=values, num_threads=torch.get_num_threads())
-        best = max(best, 2 * size**3 / min(timer.blocked_autorange(min_run_time=seconds).times))
-    return best
-
-
 def main() -> None:
-    script, *arguments = sys.argv[1:]
-    if script == "peak":
-        print(json.dumps({"FLOP/s": matrix_peak(getattr(torch, arguments[0]), pick_device("auto"))}))
-        return
-    sys.argv = [str(ROOT / script), *arguments]
+    del sys.argv[0]
     with contextlib.redirect_stdout(sys.stderr):
         work = count_work(lambda: runpy.run_path(sys.argv[0], run_name="__main__"))
     print(json.dumps(work))

@@ -14,8 +14,9 @@ from common.start import run_script
 import csv
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -25,9 +26,9 @@ from scipy import linalg
 from torch import Tensor
 from torch.nn import functional as F
 from torch.optim import Adam, Optimizer, RMSprop
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, TensorDataset
 
-from benchmarks.measure import count_work, seconds_of
+from benchmarks.measure import WARMUP, Values, count_work, seconds_of
 from common.checkpoint import load_weights
 from common.config import UserError, option, parse_config
 from data.augment import standardize
@@ -36,23 +37,21 @@ from evaluation.inception import inception_network
 from models.dann import DANN
 from models.dcgan import LATENT_SIZE, Critic, Discriminator, Generator, initialize_weights
 from models.ddpm import IMAGE_SHAPE, NUM_CLASSES, ContextUnet
+from models.diffusion import TIMESTEPS, add_noise, alpha_bar_schedule, ancestral
 from sampling.labels import load_dann
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 WORKERS = 2  # processes of a DataLoader, as most tutorials have
 CRITIC_STEPS, CLIP = 5, 0.01  # of the WGAN's paper
-WARMUP = 2  # steps before the clock starts
-TIMESTEPS, GUIDANCE_SCALE, LABEL_DROPOUT = 600, 1.0, 0.1
-BETA = torch.linspace(1e-4, 0.02, TIMESTEPS, device=DEVICE)
-ALPHA_BAR = torch.cumprod(1 - BETA, 0)
+GUIDANCE_SCALE, LABEL_DROPOUT = 1.0, 0.1
+FACES = "face/train"
+TRAININGS = ("dcgan", "wgan", "ddpm", "dann")
 CHECKPOINTS = Path(__file__).resolve().parent.parent / "checkpoints"
-
-Step = Callable[[], object]
 
 
 @dataclass(frozen=True)
 class Config:
-    task: str = option("dcgan", "what to run: a training, faces, digits, labels or fid")
+    task: str = option("dcgan", "what to run", choices=(*TRAININGS, "faces", "digits", "labels", "fid"))
     data: Path = option(Path("hw2_data"), "the data tree; of labels and fid the folder of images")
     out: Path = option(Path("out"), "folder or csv to write; of fid the other folder of images")
     in_memory: bool = option(False, "decode the training images once")
@@ -76,32 +75,23 @@ class Files(Dataset):
         return torch.from_numpy(pixels).permute(2, 0, 1).contiguous() / 127.5 - 1, self.labels[index]
 
 
-def batches(config: Config, files: Files) -> Iterator[tuple[Tensor, Tensor]]:
-    """Endless shuffled whole batches of images and labels on DEVICE.  Raises UserError if there is none."""
-    if len(files) < config.batch_size:
-        place = files.paths[0].parent
-        raise UserError(f"{place} holds {len(files)} training images, fewer than a batch of {config.batch_size}")
+def batches(config: Config, name: str) -> Iterator[tuple[Tensor, Tensor]]:
+    """Endless shuffled whole batches of a training set's images and labels on DEVICE.  Raises UserError without one."""
+    folder = config.data / name
+    labels = {} if name == FACES else read_labels(folder / "train.csv")
+    paths = [folder / "data" / image for image in labels] or list_images(folder)
+    if len(paths) < config.batch_size:
+        raise UserError(f"{folder} holds {len(paths)} images, fewer than a batch of {config.batch_size}")
+    files = Files(paths, list(labels.values()))
     loader = DataLoader(files, config.batch_size, shuffle=True, num_workers=WORKERS, drop_last=True)
     if config.in_memory:
-        images, classes = decode_images(files.paths, files[0][0].shape[-1]).to(DEVICE), torch.tensor(files.labels)
+        images = decode_images(paths, files[0][0].shape[-1]).float() / 127.5 - 1
+        kept = TensorDataset(images.to(DEVICE), torch.tensor(files.labels, device=DEVICE))
+        sampler = BatchSampler(RandomSampler(kept), config.batch_size, drop_last=True)
+        loader = DataLoader(kept, batch_size=None, sampler=sampler)
     while True:
-        if config.in_memory:
-            order = torch.randperm(len(images), device=DEVICE)
-            for chosen in order[: len(order) // config.batch_size * config.batch_size].split(config.batch_size):
-                yield images[chosen] / 127.5 - 1, classes.to(DEVICE)[chosen]
-        else:
-            for batch in loader:
-                yield batch[0].to(DEVICE), batch[1].to(DEVICE)
-
-
-def faces_of(config: Config) -> Iterator[tuple[Tensor, Tensor]]:
-    return batches(config, Files(list_images(config.data / "face" / "train")))
-
-
-def digits_of(config: Config, domain: str) -> Iterator[tuple[Tensor, Tensor]]:
-    folder = config.data / "digits" / domain
-    labels = read_labels(folder / "train.csv")
-    return batches(config, Files([folder / "data" / name for name in labels], list(labels.values())))
+        for images, classes in loader:
+            yield images.to(DEVICE), classes.to(DEVICE)
 
 
 def noise(config: Config) -> Tensor:
@@ -115,89 +105,66 @@ def update(optimizer: Optimizer, loss: Tensor) -> float:
     return loss.item()
 
 
-def dcgan(config: Config) -> Step:
+# A training is an iterator of its steps.
+
+
+def dcgan(config: Config) -> Iterator[object]:
     """Radford et al. 2015, arXiv:1511.06434."""
     generator, discriminator = (kind().apply(initialize_weights).to(DEVICE) for kind in (Generator, Discriminator))
     optimizer_g, optimizer_d = (Adam(part.parameters(), 2e-4, (0.5, 0.999)) for part in (generator, discriminator))
-    faces = faces_of(config)
 
     def loss(images: Tensor, target: float) -> Tensor:
         scores = discriminator(images).flatten()
         return F.binary_cross_entropy(scores, torch.full_like(scores, target))
 
-    def step() -> None:
+    for real, _ in batches(config, FACES):
         fake = generator(noise(config))
-        update(optimizer_d, loss(next(faces)[0], 1.0) + loss(fake.detach(), 0.0))
-        update(optimizer_g, loss(fake, 1.0))
-
-    return step
+        update(optimizer_d, loss(real, 1.0) + loss(fake.detach(), 0.0))
+        yield update(optimizer_g, loss(fake, 1.0))
 
 
-def wgan(config: Config) -> Step:
+def wgan(config: Config) -> Iterator[object]:
     """Arjovsky et al. 2017, arXiv:1701.07875."""
     generator, critic = (kind().apply(initialize_weights).to(DEVICE) for kind in (Generator, Critic))
     optimizer_g, optimizer_c = (RMSprop(part.parameters(), 5e-5) for part in (generator, critic))
-    faces = faces_of(config)
-
-    def step() -> None:
-        for _ in range(CRITIC_STEPS):
-            update(optimizer_c, critic(generator(noise(config)).detach()).mean() - critic(next(faces)[0]).mean())
-            for parameter in critic.parameters():
-                parameter.data.clamp_(-CLIP, CLIP)
-        update(optimizer_g, -critic(generator(noise(config))).mean())
-
-    return step
+    for turn, (real, _) in enumerate(batches(config, FACES), 1):
+        update(optimizer_c, critic(generator(noise(config)).detach()).mean() - critic(real).mean())
+        for parameter in critic.parameters():
+            parameter.data.clamp_(-CLIP, CLIP)
+        if turn % CRITIC_STEPS == 0:
+            yield update(optimizer_g, -critic(generator(noise(config))).mean())
 
 
-def ddpm(config: Config) -> Step:
+def ddpm(config: Config) -> Iterator[object]:
     """Ho et al. 2020, arXiv:2006.11239, with labels left out as in Ho and Salimans 2022, arXiv:2207.12598."""
     network = ContextUnet().to(DEVICE)
-    optimizer = Adam(network.parameters(), 3e-4)
-    digits = digits_of(config, "mnistm")
-
-    def step() -> None:
-        images, classes = next(digits)
-        t = torch.randint(0, TIMESTEPS, (len(images),), device=DEVICE)
-        added, scale = torch.randn_like(images), ALPHA_BAR[t][:, None, None, None]
-        noisy = scale.sqrt() * images + (1 - scale).sqrt() * added
+    optimizer, alpha_bar = Adam(network.parameters(), 3e-4), alpha_bar_schedule().float().to(DEVICE)
+    for images, classes in batches(config, "digits/mnistm"):
+        t = torch.randint(1, TIMESTEPS + 1, (len(images),), device=DEVICE)
+        noise = torch.randn_like(images)
         kept = torch.rand(len(images), 1, device=DEVICE) >= LABEL_DROPOUT
-        predicted = network(noisy, F.one_hot(classes, NUM_CLASSES) * kept.float(), (t + 1) / TIMESTEPS)
-        update(optimizer, F.mse_loss(predicted, added))
+        context = F.one_hot(classes, NUM_CLASSES) * kept.float()
+        predicted = network(add_noise(images, noise, alpha_bar[t]), context, t / TIMESTEPS)
+        yield update(optimizer, F.mse_loss(predicted, noise))
 
-    return step
 
-
-def dann(config: Config) -> Step:
+def dann(config: Config) -> Iterator[object]:
     """Ganin et al. 2016, arXiv:1505.07818: source and target one after the other through the network."""
     network = DANN().to(DEVICE)
     optimizer = Adam(network.parameters(), 1e-3)
-    source, target = (digits_of(config, domain) for domain in ("mnistm", "svhn"))
+    source, target = (batches(config, f"digits/{domain}") for domain in ("mnistm", "svhn"))
     zeros = torch.zeros(config.batch_size, dtype=torch.long, device=DEVICE)
-    done = iter(torch.linspace(0, 1, WARMUP + config.steps + 1).tolist())
-
-    def step() -> None:
-        alpha = 2 / (1 + math.exp(-10 * next(done))) - 1
-        images, labels = next(source)
+    for done, (images, labels), (others, _) in zip(count(), source, target, strict=False):
+        alpha = 2 / (1 + math.exp(-10 * min(1, done / (WARMUP + config.steps)))) - 1
         logits, domain = network(images, alpha)
         loss = F.cross_entropy(logits, labels) + F.cross_entropy(domain, zeros)
-        update(optimizer, loss + F.cross_entropy(network(next(target)[0], alpha)[1], zeros + 1))
-
-    return step
+        yield update(optimizer, loss + F.cross_entropy(network(others, alpha)[1], zeros + 1))
 
 
-TRAININGS = {"dcgan": dcgan, "wgan": wgan, "ddpm": ddpm, "dann": dann}
-
-
-def seconds_of_steps(config: Config, step: Step) -> float:
-    for _ in range(WARMUP):
-        step()
-    return seconds_of(lambda: [step() for _ in range(config.steps)], DEVICE)
-
-
-def train(config: Config) -> dict[str, float]:
-    step = TRAININGS[config.task](config)
-    seconds = seconds_of_steps(config, step)
-    return {"images/s": config.batch_size * config.steps / seconds, **count_work(step)}
+def train(config: Config) -> Values:
+    steps = {"dcgan": dcgan, "wgan": wgan, "ddpm": ddpm, "dann": dann}[config.task](config)
+    seconds = seconds_of(steps.__next__, config.steps)
+    return {"images/s": config.batch_size / seconds, **count_work(steps.__next__)}
 
 
 def save_images(folder: Path, first: int, images: Tensor) -> None:
@@ -208,41 +175,36 @@ def save_images(folder: Path, first: int, images: Tensor) -> None:
 
 
 @torch.no_grad()
-def faces(config: Config) -> dict[str, float]:
-    generator = Generator()
+def faces(config: Config) -> Values:
+    generator = Generator().to(DEVICE).eval()
     load_weights(generator, CHECKPOINTS / "p1_dcgan.safetensors")
-    generator.eval().to(DEVICE)
     for first in range(0, config.count, config.batch_size):
         save_images(config.out, first, generator(noise(config)[: config.count - first]))
     return {}
 
 
 @torch.no_grad()
-def digits(config: Config) -> dict[str, float]:
-    """Some steps of one batch; the seconds are those of as many batches and steps as `count` digits take."""
-    network = ContextUnet()
+def digits(config: Config) -> Values:
+    """Some steps of one batch, guidance in a batch twice as large; the seconds are those of all steps and digits."""
+    network = ContextUnet().to(DEVICE).eval()
     load_weights(network, CHECKPOINTS / "p2_ddpm.safetensors")
-    network.eval().to(DEVICE)
     one_hot = F.one_hot(torch.arange(config.batch_size) % NUM_CLASSES, NUM_CLASSES).float().to(DEVICE)
     context = torch.cat((one_hot, torch.zeros_like(one_hot)))
-    x, times = torch.randn(config.batch_size, *IMAGE_SHAPE, device=DEVICE), iter(range(TIMESTEPS - 1, -1, -1))
 
-    def step() -> None:
-        nonlocal x
-        t = next(times)
-        now = torch.full((2 * config.batch_size,), (t + 1) / TIMESTEPS, device=DEVICE)
-        eps, eps_free = network(x.repeat(2, 1, 1, 1), context, now).chunk(2)
-        eps = (1 + GUIDANCE_SCALE) * eps - GUIDANCE_SCALE * eps_free
-        mean = (x - BETA[t] / (1 - ALPHA_BAR[t]).sqrt() * eps) / (1 - BETA[t]).sqrt()
-        x = mean + BETA[t].sqrt() * torch.randn_like(x)
+    def denoise(x: Tensor, step: float) -> Tensor:
+        times = torch.full((len(context),), step / TIMESTEPS, device=DEVICE)
+        eps, eps_free = network(x.repeat(2, 1, 1, 1), context, times).chunk(2)
+        return (1 + GUIDANCE_SCALE) * eps - GUIDANCE_SCALE * eps_free
 
-    seconds = seconds_of_steps(config, step)
-    save_images(config.out, 0, x)
-    return {"s": seconds / config.steps * TIMESTEPS * config.count / config.batch_size}
+    x = torch.randn(config.batch_size, *IMAGE_SHAPE, device=DEVICE)
+    steps = ancestral(denoise, x, lambda _: torch.randn_like(x))
+    seconds = seconds_of(steps.__next__, config.steps)
+    save_images(config.out, 0, next(steps)[1])
+    return {"s": seconds * TIMESTEPS * config.count / config.batch_size}
 
 
 @torch.no_grad()
-def labels(config: Config) -> dict[str, float]:
+def labels(config: Config) -> Values:
     network, standardized, _ = load_dann(CHECKPOINTS / "p3_dann_svhn.safetensors")
     network.to(DEVICE)
     files, found = Files(list_images(config.data)), []
@@ -260,7 +222,7 @@ def inception_features(folder: Path) -> np.ndarray:
     """Inception's features (n, 2048) of a folder's images, as pytorch-fid computes them."""
     network, features = inception_network(DEVICE), []
     for images, _ in DataLoader(Files(list_images(folder)), 50, num_workers=WORKERS):
-        enlarged = F.interpolate(images.to(DEVICE), size=(299, 299), mode="bilinear", align_corners=False)
+        enlarged = F.interpolate(images.to(DEVICE), (299, 299), mode="bilinear")
         features.append(network(enlarged).double().cpu().numpy())
     return np.concatenate(features)
 
@@ -275,14 +237,14 @@ def frechet_distance(first: np.ndarray, second: np.ndarray) -> float:
     return float(np.square(first.mean(0) - second.mean(0)).sum() + np.trace(sigma1 + sigma2 - 2 * root.real))
 
 
-def fid(config: Config) -> dict[str, float]:
+def fid(config: Config) -> Values:
     return {"fid": frechet_distance(inception_features(config.data), inception_features(config.out))}
 
 
 def main() -> None:
     config = parse_config(Config, __doc__)
-    tasks = {**dict.fromkeys(TRAININGS, train), "faces": faces, "digits": digits, "labels": labels, "fid": fid}
-    print(json.dumps(tasks[config.task](config)))
+    tasks = {"faces": faces, "digits": digits, "labels": labels, "fid": fid}
+    print(json.dumps(tasks.get(config.task, train)(config)))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,6 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from benchmarks import bench
 from common.config import UserError, option, parse_config
 from common.files import atomic_write
 from experiments.p2 import ROWS, Row
@@ -193,6 +192,34 @@ def adaptation(read: Read, part: str) -> str:
     return table(" | ".join(("training", *columns)), rows)
 
 
+def benchmark(read: Read) -> str:
+    """The machine in a sentence, and ours beside the plain references, a line for each side of ours."""
+    content, plain, rows = read("bench"), ("plain", "in memory"), []
+
+    def text(value: float) -> str:
+        return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+    for row in content["rows"].values():
+        unit, sides = row["unit"], row["sides"]
+        medians = {side: values[unit]["median"] for side, values in sides.items()}
+        shown = {side: f"{text(medians[side])} ± {text(sides[side][unit]['spread'])} {unit}" for side in sides}
+        for side in [side for side in sides if side not in plain]:
+            faster = {name: medians[side] / medians[name] for name in plain if name in sides}
+            if unit == "s":
+                faster = {name: 1 / ratio for name, ratio in faster.items()}
+            cells = [row["title"] + ("" if side == "ours" else f", {side}")]
+            cells += [shown.get(name, "") for name in (*plain, side)]
+            cells += [f"{text(faster[name])} ×" if name in faster else "" for name in plain]
+            if work := row.get("work", {}).get(side):
+                operations = sides["plain"]["operations"]["median"], work["operations"]
+                cells += [" / ".join(map(text, operations)), f"{work['FLOPs'] * medians[side] / content['peak']:.0%}"]
+            rows.append(" | ".join(cells + [""] * (8 - len(cells))))
+    about = ", ".join(map(str, content["machine"].values()))
+    about += f", peak {text(content['peak'] / 1e9)} GFLOP/s; {content['options']['repeats']} measurements"
+    header = "what | plain | in memory | ours | to plain | to in memory | operations a step | of the peak"
+    return f"{about}\n\n{table(header, rows)}"
+
+
 TABLES: dict[str, Callable[[Read], str]] = {
     "headline": headline,
     "networks": networks,
@@ -202,7 +229,7 @@ TABLES: dict[str, Callable[[Read], str]] = {
     "p2_tradeoff": tradeoff,
     "p2_early": early,
     **{f"p3_{part}": lambda read, part=part: adaptation(read, part) for part in SHOWN},
-    "bench": lambda read: bench.show(read("bench")),
+    "bench": benchmark,
 }
 
 
