@@ -25,20 +25,20 @@ from common.images import encode_png, labelled_grid, make_grid
 from data.reading import decode_images, list_images, read_labels
 from evaluation.faces import face_counts
 from experiments.runs import ROOT
+from sampling.labels import TARGETS
 
 SHOWN = 30  # digits of each domain, as many as its val.csv has
-TARGETS = ("svhn", "usps")
 PAGE = Template("""<!doctype html>
-<html lang="en">
-<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>What the networks make</title>
+<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>What the networks make</title>
 <style>
 :root { color-scheme: light dark }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem }
 img { max-width: 100%; image-rendering: pixelated }
-code, pre { background: #8882; padding: .1em .3em; border-radius: .2em } pre { overflow-x: auto; padding: .8em }
 </style>
 <h1>What the networks make</h1>
-<p>Drawn and read on this machine by <code>make demo</code>, with the released weights.</p>
+<p>Drawn and read on this machine by <code>make demo</code>, with the released weights. README.md has the scores on real
+images.</p>
 <h2>1. Faces</h2>
 <p>The first of $faces faces that <code>hw2_1.sh</code> drew: a DCGAN's, of nobody. dlib's detector finds exactly one
 face in $face_rate of them.</p>
@@ -48,18 +48,13 @@ face in $face_rate of them.</p>
 second network reads $accuracy of all as that class.</p>
 <img alt="generated digits, a column for each class" src="$digits_png">
 <h2>3. Labels</h2>
-<p>A network that saw labels of MNIST-M alone reads other digits, by <code>hw2_3.sh</code>; a wrong label is in brackets
-and in vermilion. These are <em>built-in test images</em>, made from scikit-learn's digits to look like street numbers
-(SVHN) and postal codes (USPS): they show that everything runs, and say nothing of how well the network reads real
-ones.</p>
-<h3>Like SVHN, street numbers: $svhn read right</h3>
+<p>What a network that saw labels of MNIST-M alone reads in other digits, by <code>hw2_3.sh</code>; wrong labels are in
+brackets and in colour. These are <em>built-in test images</em>, made from scikit-learn's digits: they show that
+everything runs, and say nothing of how well the network reads real ones.</p>
+<h3>Like street numbers (SVHN): $svhn read right</h3>
 <img alt="digits like SVHN's, each with its label beneath" src="$svhn_png">
-<h3>Like USPS, postal codes: $usps read right</h3>
+<h3>Like postal codes (USPS): $usps read right</h3>
 <img alt="digits like USPS's, each with its label beneath" src="$usps_png">
-<h2>And then</h2>
-<p>README.md has the scores on real images, and a training of a few minutes. To see your own weights:</p>
-<pre>python3 p1_inference.py OUT_DIR --weights runs/dcgan/weights.safetensors
-python3 evaluate.py sheet OUT_DIR sheet.png</pre>
 </html>
 """)
 

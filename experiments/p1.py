@@ -63,10 +63,12 @@ PICTURED = {
 }
 SHOWN = (slice(None), slice(0, 64), slice(0, 8 * 66 - 2))  # of a sheet of samples: its first eight faces
 
+PARTS = (*ROWS, "figures")
+
 
 @dataclass(frozen=True)
 class Config:
-    part: str = option("dcgan", "what to measure or make", choices=("dcgan", "wgan", "figures"))
+    part: str = option("dcgan", "what to measure or make", choices=PARTS)
     data: Path = option(Path("hw2_data/face/train"), "folder of training faces")
     runs: Path = option(Path("runs/p1"), "folder of the trainings")
     results: Path = option(RESULTS, "folder of the result files")

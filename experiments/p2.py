@@ -36,6 +36,7 @@ from sampling.mistakes import six_of_600, time_reversed
 
 GUIDANCE = p2_inference.Config.guidance_scale  # what hw2_2.sh does
 SHOWN = [round(TIMESTEPS * share / 5) for share in range(6)]  # steps done in the six images of the reverse process
+PARTS = ("tradeoff", "figures")
 SCORES = ("fid", "kid_x1000", "density", "coverage", "recall")
 
 
@@ -72,7 +73,7 @@ ROWS = [
 
 @dataclass(frozen=True)
 class Config:
-    part: str = option("tradeoff", "what to make", choices=("tradeoff", "figures"))
+    part: str = option("tradeoff", "what to make", choices=PARTS)
     data: Path = option(Path("hw2_data/digits/mnistm"), "MNIST-M: folder with data/, train.csv and val.csv")
     classifier: Path = option(Path("hw2_data/Classifier.pth"), "the course's classifier")
     images: Path = option(Path("runs/p2"), "folder of the rows' digits")

@@ -77,10 +77,12 @@ IMAGES = {
     "rounds": {"svhn": 2_400_000, "usps": 400_000},
 }
 
+PARTS = (*ROWS, "features", "hardest")
+
 
 @dataclass(frozen=True)
 class Config:
-    part: str = option("ladder", "what to measure", choices=(*ROWS, "features", "hardest"))
+    part: str = option("ladder", "what to measure", choices=PARTS)
     data: Path = option(Path("hw2_data/digits"), "folder of mnistm/, svhn/ and usps/")
     runs: Path = option(Path("runs/p3"), "folder of the trainings")
     results: Path = option(RESULTS, "folder of the result files")

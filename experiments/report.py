@@ -27,24 +27,18 @@ import p2_inference
 import p3_dann_train
 from common.config import UserError, option, parse_config
 from common.files import atomic_write
-from experiments import figures, headline
-from experiments.p2 import SHOWN
+from experiments import figures, headline, p1, p2, p3
 from experiments.runs import RESULTS, ROOT, read_results, stale, write_results
 from models.dann import DANN
 from models.dcgan import Critic, Discriminator, Generator
 from models.ddpm import DDPM
 from models.diffusion import BETA_FIRST, BETA_LAST, TIMESTEPS, alpha_bar_schedule
 
-PARTS = {
-    "p1": ("dcgan", "wgan", "figures"),
-    "p2": ("tradeoff", "figures"),
-    "p3": ("bounds", "collapse", "ladder", "rounds", "features", "hardest"),
-}
 # The commands that make the result files; a file that is not here is in results/archive/.
 MADE_BY = {"headline": "python3 -m experiments.headline"} | {
-    f"{problem}_{part}": f"python3 -m experiments.{problem} --part {part}"
-    for problem, parts in PARTS.items()
-    for part in parts
+    f"{module.__name__.removeprefix('experiments.')}_{part}": f"python3 -m {module.__name__} --part {part}"
+    for module in (p1, p2, p3)
+    for part in module.PARTS
 }
 PHOTOGRAPHS = ("headline_faces", "p1_")  # pictures that JPEG suits; the others are enlarged digits
 # Options that no table lists: they say how to run and not what.
@@ -107,29 +101,24 @@ def options(*configs: Any) -> list[list[str]]:
 def code() -> dict[str, Any]:
     """What the text needs of the code: networks as printed, sizes, options, constants."""
     networks: dict[str, nn.Module] = {make.__name__: make() for make in (Generator, Discriminator, Critic, DDPM, DANN)}
-    alpha_bar = alpha_bar_schedule().tolist()
+    alpha_bar, gans = alpha_bar_schedule().tolist(), (p1_dcgan_train, p1_wgan_train)
     recipes = (p3_dann_train.RECIPES[name] for name in ("usps", "original"))
     return {
         "graded": headline.GRADED,
         "printed": {name: str(network) for name, network in networks.items()},
         "parameters": {name: sum(p.numel() for p in network.parameters()) for name, network in networks.items()},
         "options": {
-            "faces": options(
-                *(s.Config(**recipe) for s in (p1_dcgan_train, p1_wgan_train) for recipe in ({}, s.ORIGINAL))
-            ),
+            "faces": options(*(gan.Config(**recipe) for gan in gans for recipe in ({}, gan.ORIGINAL))),
             "digits": options(p2_ddpm_train.Config()),
             "adaptation": options(p3_dann_train.Config(), *(p3_dann_train.Config(**recipe) for recipe in recipes)),
         },
-        "sampling": {
-            name: getattr(p2_inference.Config, name)
-            for name in ("sampler", "spacing", "steps", "guidance_scale", "guidance_from", "guidance_to")
-        },
+        "sampling": {field.name: getattr(p2_inference.Config, field.name) for field in dataclasses.fields(p2.Row)},
         "diffusion": {
             "steps": TIMESTEPS,
             "beta_first": BETA_FIRST,
             "beta_last": BETA_LAST,
             "half": next(t for t, share in enumerate(alpha_bar) if share < 0.5),
-            "shown": [TIMESTEPS - done for done in SHOWN],
+            "shown": [TIMESTEPS - done for done in p2.SHOWN],
             "label_dropout": p2_ddpm_train.Config.label_dropout,
         },
         "commands": list(MADE_BY.values()),
