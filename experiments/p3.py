@@ -7,9 +7,9 @@
     python3 -m experiments.p3 --part features    # coordinates of the t-SNE figures
     python3 -m experiments.p3 --part hardest     # the commonest mistakes of the released networks, with images
 
-A part trains what results/p3_<part>.json does not hold yet, in --runs, killed and started again at will.  They are 30,
-30, 72 and 12 trainings: 1 to 10 minutes of one core each, those of `rounds` up to 25.  Best with OMP_NUM_THREADS=1 and
-as many --jobs as cores.
+A part trains what results/p3_<part>.json does not hold yet, in --runs, killed and started again at will: 30, 30, 72 and
+12 trainings of 1 to 10 minutes of one core each, those of `rounds` up to 25.  Best with OMP_NUM_THREADS=1 and as many
+--jobs as cores.
 
 The target's labels serve for the accuracies of the tables only.  What they are not used for: every network
 is the averaged one of its training's last step, and the criterion that compares rows is **agreement**, Cohen's
@@ -39,7 +39,7 @@ from data.reading import chunks, load_digits, load_unlabelled_digits, to_unit_ra
 from experiments import runs
 from experiments.runs import CHECKPOINTS, RESULTS, Options
 from models.dann import DANN
-from sampling.labels import TARGETS, load_dann, mean_probabilities, network_input, predict
+from sampling.labels import TARGETS, load_dann, mean_probabilities, network_input
 
 BOUNDS = {"source only": "source", "DANN": "dann", "target only": "target"}
 CAPS = (0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0, 4.0, 8.0)
@@ -126,17 +126,19 @@ def accuracy(probabilities: Tensor, labels: Tensor) -> float:
     return probabilities.argmax(1).eq(labels).float().mean().item()
 
 
-def measure(config: Config, part: str, target: str, run_dirs: list[Path]) -> dict[str, Any]:
+def measure(config: Config, target: str, run_dirs: list[Path]) -> dict[str, Any]:
     """What the trainings of a row reached on the target, and the signs of a collapse."""
     digits, labels = load_digits(config.data / target, "val")
-    results, together = [], torch.zeros(len(digits), 10)
+    unlabelled = load_unlabelled_digits(config.data / target, "train")
+    results, predicted, together = [], [], torch.zeros(len(digits), 10)
     for seed, run_dir in enumerate(run_dirs):
         network, standardized, views = load_dann(run_dir / "weights.safetensors")
         single = mean_probabilities(network, digits, standardized)
         of_views = mean_probabilities(network, digits, standardized, views)
+        predicted.append(mean_probabilities(network, unlabelled, standardized).argmax(1))
         together += of_views
         domain_losses = runs.metrics(run_dir, "loss_domain")[-10:]
-        run = {
+        result = {
             "seed": seed,
             "accuracy": accuracy(single, labels),
             "accuracy_of_views": accuracy(of_views, labels),
@@ -146,25 +148,20 @@ def measure(config: Config, part: str, target: str, run_dirs: list[Path]) -> dic
             "feature_norm": features(network, digits, standardized).norm(dim=1).mean().item(),
             "loss_domain": fmean(domain_losses) if domain_losses else None,
         }
-        results.append(run)
-    if part in ("ladder", "rounds") and len(results) > 1:
-        for run, kappa in zip(results, agreement(run_dirs, config.data / target), strict=True):
-            run["agreement"] = kappa
-    return {"runs": results} | ({"accuracy_together": accuracy(together, labels)} if part == "rounds" else {})
+        results.append(result)
+    if len(results) > 1:
+        results = [one | {"agreement": kappa} for one, kappa in zip(results, agreement(predicted), strict=True)]
+    return {"runs": results, "accuracy_together": accuracy(together, labels)}
 
 
-def agreement(run_dirs: list[Path], domain: Path) -> list[float]:
-    """For every run, its mean kappa with the others on the target's training images; no label is read."""
-    images, found = load_unlabelled_digits(domain, "train"), []
-    for run_dir in run_dirs:
-        network, standardized, _ = load_dann(run_dir / "weights.safetensors")
-        found.append(predict(network, images, standardized))
+def agreement(predicted: list[Tensor]) -> list[float]:
+    """For the labels (n,) by each network, their mean kappa with those by the others."""
 
     def kappa(first: Tensor, second: Tensor) -> float:
         collapsed = torch.cat((first, second)).unique().numel() == 1  # where kappa is 0 / 0
         return 0.0 if collapsed else float(cohen_kappa_score(first, second))
 
-    return [fmean(kappa(one, other) for other in found if other is not one) for one in found]
+    return [fmean(kappa(one, other) for other in predicted if other is not one) for one in predicted]
 
 
 def run_part(config: Config, targets: tuple[str, ...] = ()) -> dict[str, Any]:
@@ -172,9 +169,9 @@ def run_part(config: Config, targets: tuple[str, ...] = ()) -> dict[str, Any]:
     part, file = config.part, config.results / f"p3_{config.part}.json"
     content = runs.read_results(file)
     for target in targets or IMAGES[part]:
-        held, rows, seeds = content.setdefault(target, {}), rows_of(config, part, target), config.seeds or SEEDS[part]
-        functions = partial(train_row, config, part, target), partial(measure, config, part, target)
-        runs.measure_rows(file, content, held, rows, seeds, *functions, config.jobs)
+        held, rows = content.setdefault(target, {}), rows_of(config, part, target)
+        how = partial(train_row, config, part, target), partial(measure, config, target)
+        runs.measure_rows(file, content, held, rows, config.seeds or SEEDS[part], *how, config.jobs)
     return content
 
 
