@@ -27,8 +27,9 @@ from statistics import harmonic_mean, median
 from typing import Any
 
 import torch
+from torch.utils.benchmark import Timer
 
-from benchmarks.measure import Values, matrix_peak
+from benchmarks.plain import Values
 from common.config import UserError, option, parse_config
 from common.device import has_fast_bf16, pick_device
 from data.reading import list_images
@@ -122,7 +123,7 @@ def training(config: Config, name: str) -> dict[str, Any]:
 
     def work(recipe: tuple[str, ...]) -> Values:
         """Operations of a step and FLOPs of an image, which do not depend on the batch of 2."""
-        count = (sys.executable, "-m", "benchmarks.measure")
+        count = (sys.executable, "-c", "from benchmarks.plain import count_script; count_script()")
         four, eight = (run(*count, *options(recipe, 2, steps, 10**6)) for steps in (4, 8))
         return {key: (eight[key] - four[key]) / n for key, n in (("operations", 4), ("FLOPs", 8))}
 
@@ -177,6 +178,17 @@ def fid(config: Config, _: str) -> dict[str, Any]:
     return measure(f"FID of {FID_IMAGES} against {FID_IMAGES} images", "s", sides, config.repeats)
 
 
+def matrix_peak(dtype: torch.dtype, sizes: tuple[int, ...] = (512, 1024, 2048, 4096), seconds: float = 1) -> float:
+    """FLOP/s of the fastest product of square matrices, each size tried for `seconds`; one is 2 n^3 FLOPs."""
+
+    def rate(size: int) -> float:
+        values = {name: torch.randn(size, size, device=pick_device("auto")).to(dtype) for name in "ab"}
+        timer = Timer("a @ b", globals=values, num_threads=torch.get_num_threads())
+        return 2 * size**3 / min(timer.blocked_autorange(min_run_time=seconds).times)
+
+    return max(map(rate, sizes))
+
+
 def machine() -> dict[str, Any]:
     """What the numbers depend on."""
     device, cpuinfo = pick_device("auto"), Path("/proc/cpuinfo")
@@ -201,7 +213,7 @@ def main() -> None:
     content = read_results(file)
     with tempfile.TemporaryDirectory(prefix="bench-") as tempfile.tempdir:  # where `new` makes its folders
         if content.get("machine") != here or not options.items() <= content["options"].items():
-            peak = matrix_peak(getattr(torch, here["dtype"]), pick_device("auto"))
+            peak = matrix_peak(getattr(torch, here["dtype"]))
             content = {"machine": here, "options": options, "peak": peak, "rows": {}}
         for name in names:
             print(f"== {name}", file=sys.stderr, flush=True)

@@ -1,22 +1,26 @@
-"""Every path as tutorials have it: what ours is measured beside.
+"""Every path as tutorials have it, what ours is measured beside; the timer, and the counts of any code's work.
 
     python3 -m benchmarks.plain --task dcgan                # and wgan, ddpm, dann, faces, digits, labels, fid
     python3 -m benchmarks.plain --task dcgan --in-memory
 
 float32, channels first, a DataLoader that decodes PNG files anew for every batch or, with --in-memory, images that
 were decoded once.  Guidance doubles the batch, digits take 600 ancestral steps, FID is scipy's matrix square root.
-Prints one JSON object: for a training images a second, operations and FLOPs of a step; for digits, of which it draws
-one batch with a few of the steps, the seconds that all would take; for FID its value.
+Prints one JSON object: a training's images a second, operations and FLOPs of a step; the seconds that all digits would
+take, of which it draws one batch with a few of the steps; the FID.
+
+An operation is one that PyTorch's dispatcher sees: on a GPU about one kernel each.  FLOPs are those of matrix products
+and convolutions, forward and backward, a multiplication and an addition counted as two.
 """
 
 from common.start import run_script
 
-import csv
+import contextlib
 import json
 import math
-from collections.abc import Iterator
+import runpy
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -26,9 +30,11 @@ from scipy import linalg
 from torch import Tensor
 from torch.nn import functional as F
 from torch.optim import Adam, Optimizer, RMSprop
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.benchmark import Timer
 from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, TensorDataset
+from torch.utils.flop_counter import flop_registry
 
-from benchmarks.measure import WARMUP, Values, count_work, seconds_of
 from common.checkpoint import load_weights
 from common.config import UserError, option, parse_config
 from data.augment import standardize
@@ -38,15 +44,18 @@ from models.dann import DANN
 from models.dcgan import LATENT_SIZE, Critic, Discriminator, Generator, initialize_weights
 from models.ddpm import IMAGE_SHAPE, NUM_CLASSES, ContextUnet
 from models.diffusion import TIMESTEPS, add_noise, alpha_bar_schedule, ancestral
-from sampling.labels import load_dann
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+WARMUP = 2  # calls before the clock starts: Timer.timeit's
 WORKERS = 2  # processes of a DataLoader, as most tutorials have
 CRITIC_STEPS, CLIP = 5, 0.01  # of the WGAN's paper
 GUIDANCE_SCALE, LABEL_DROPOUT = 1.0, 0.1
-FACES = "face/train"
+FACES, MNISTM, SVHN = "face/train", "digits/mnistm", "digits/svhn"
 TRAININGS = ("dcgan", "wgan", "ddpm", "dann")
 CHECKPOINTS = Path(__file__).resolve().parent.parent / "checkpoints"
+
+
+Values = dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -58,6 +67,36 @@ class Config:
     batch_size: int = option(64, "images at once", low=2)
     steps: int = option(8, "steps by the clock", low=1)
     count: int = option(1000, "faces or digits to draw", low=1)
+
+
+class Work(TorchDispatchMode):
+    operations = flops = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        self.operations += 1
+        if formula := flop_registry.get(function.overloadpacket):
+            self.flops += formula(*args, **(kwargs or {}), out_val=result)
+        return result
+
+
+def count_work(function: Callable[[], object]) -> Values:
+    with Work() as work:
+        function()
+    return {"operations": work.operations, "FLOPs": work.flops}
+
+
+def count_script() -> None:
+    """Print the work of the script and options in sys.argv[1:]."""
+    del sys.argv[0]
+    with contextlib.redirect_stdout(sys.stderr):
+        work = count_work(lambda: runpy.run_path(sys.argv[0], run_name="__main__"))
+    print(json.dumps(work))
+
+
+def seconds_of(step: Callable[[], object], steps: int) -> float:
+    """Seconds of a step by the clock, the mean of `steps` after WARMUP others, on a GPU until all is done."""
+    return Timer("step()", globals={"step": step}, num_threads=torch.get_num_threads()).timeit(steps).mean
 
 
 class Files(Dataset):
@@ -139,7 +178,7 @@ def ddpm(config: Config) -> Iterator[object]:
     """Ho et al. 2020, arXiv:2006.11239, with labels left out as in Ho and Salimans 2022, arXiv:2207.12598."""
     network = ContextUnet().to(DEVICE)
     optimizer, alpha_bar = Adam(network.parameters(), 3e-4), alpha_bar_schedule().float().to(DEVICE)
-    for images, classes in batches(config, "digits/mnistm"):
+    for images, classes in batches(config, MNISTM):
         t = torch.randint(1, TIMESTEPS + 1, (len(images),), device=DEVICE)
         noise = torch.randn_like(images)
         kept = torch.rand(len(images), 1, device=DEVICE) >= LABEL_DROPOUT
@@ -152,9 +191,9 @@ def dann(config: Config) -> Iterator[object]:
     """Ganin et al. 2016, arXiv:1505.07818: source and target one after the other through the network."""
     network = DANN().to(DEVICE)
     optimizer = Adam(network.parameters(), 1e-3)
-    source, target = (batches(config, f"digits/{domain}") for domain in ("mnistm", "svhn"))
     zeros = torch.zeros(config.batch_size, dtype=torch.long, device=DEVICE)
-    for done, (images, labels), (others, _) in zip(count(), source, target, strict=False):
+    both = zip(batches(config, MNISTM), batches(config, SVHN), strict=True)
+    for done, ((images, labels), (others, _)) in enumerate(both):
         alpha = 2 / (1 + math.exp(-10 * min(1, done / (WARMUP + config.steps)))) - 1
         logits, domain = network(images, alpha)
         loss = F.cross_entropy(logits, labels) + F.cross_entropy(domain, zeros)
@@ -205,15 +244,13 @@ def digits(config: Config) -> Values:
 
 @torch.no_grad()
 def labels(config: Config) -> Values:
-    network, standardized, _ = load_dann(CHECKPOINTS / "p3_dann_svhn.safetensors")
-    network.to(DEVICE)
+    network = DANN().to(DEVICE).eval()
+    load_weights(network, CHECKPOINTS / "p3_dann_svhn.safetensors")
     files, found = Files(list_images(config.data)), []
     for images, _ in DataLoader(files, config.batch_size, num_workers=WORKERS):
-        images = images.to(DEVICE)
-        found += network(standardize(images) if standardized else images)[0].argmax(1).tolist()
-    with open(config.out, "w", newline="") as handle:
-        rows = zip([path.name for path in files.paths], found, strict=True)
-        csv.writer(handle).writerows([["image_name", "label"], *rows])
+        found += network(standardize(images.to(DEVICE)))[0].argmax(1).tolist()
+    rows = [f"{path.name},{label}" for path, label in zip(files.paths, found, strict=True)]
+    config.out.write_text("\n".join(["image_name,label", *rows]))
     return {}
 
 

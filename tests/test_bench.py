@@ -11,12 +11,10 @@ import torch
 from conftest import exit_code
 from torch import nn
 
-from benchmarks import bench, measure, plain
+from benchmarks import bench, plain
 from common.config import UserError
 from evaluation.distances import frechet_distance
 from experiments import tables
-
-CPU = torch.device("cpu")
 
 
 @pytest.fixture
@@ -24,7 +22,7 @@ def commands(monkeypatch, tmp_path) -> list[list[str]]:
     """The commands of processes that only say what they were asked for."""
     commands = []
 
-    def run(*command: object, cache: Path | None = None) -> measure.Values:
+    def run(*command: object, cache: Path | None = None) -> plain.Values:
         words = list(map(str, command))
         commands.append(words)
         steps = int(words[words.index("--images") + 1]) // 2 if "--images" in words else 0
@@ -101,22 +99,22 @@ def test_sides_are_measured_in_turn(tmp_path):
     assert turns == ["plain", "ours"] * 3
     assert row["sides"]["plain"]["s"] == {"values": [8.0, 4.0, 5.0], "median": 5.0, "spread": 2.0}
     assert line_of(row, tmp_path) == "| x | 5 ± 2 s |  | 2 ± 0.75 s | 2.5 × |  |  |  |"
-    assert measure.seconds_of(lambda: time.sleep(0.05), 2) >= 0.05
+    assert plain.seconds_of(lambda: time.sleep(0.05), 2) >= 0.05
 
 
 def test_counts_are_those_of_the_closed_form():
     layer, images = nn.Conv2d(3, 8, 5, bias=False), torch.randn(4, 3, 12, 12)
     forward = 2 * 4 * 8 * 8 * 8 * 3 * 25  # 2 x batch x output (8, 8, 8) x kernel (3, 5, 5)
-    assert measure.count_work(lambda: layer(images)) == {"operations": 1, "FLOPs": forward}
-    assert measure.count_work(lambda: layer(images).sum().backward())["FLOPs"] == 2 * forward  # the weights' gradient
+    assert plain.count_work(lambda: layer(images)) == {"operations": 1, "FLOPs": forward}
+    assert plain.count_work(lambda: layer(images).sum().backward())["FLOPs"] == 2 * forward  # the weights' gradient
 
     def penalty() -> None:
         inputs = images.clone().requires_grad_()
         (gradient,) = torch.autograd.grad(layer(inputs).square().sum(), inputs, create_graph=True)
         gradient.square().sum().backward()
 
-    assert measure.count_work(penalty)["FLOPs"] > 2 * forward
-    assert 1e7 < measure.matrix_peak(torch.float32, CPU, (64, 128), 0.001) < 1e16
+    assert plain.count_work(penalty)["FLOPs"] > 2 * forward
+    assert 1e7 < bench.matrix_peak(torch.float32, (64, 128), 0.001) < 1e16
 
 
 @pytest.mark.parametrize(("task", "in_memory"), [*((task, False) for task in plain.TRAININGS), ("dann", True)])
