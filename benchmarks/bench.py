@@ -12,6 +12,7 @@ stay if machine and options are the same.
 
 from common.start import run_script
 
+import itertools
 import json
 import os
 import platform
@@ -27,9 +28,8 @@ from statistics import harmonic_mean, median
 from typing import Any
 
 import torch
-from torch.utils.benchmark import Timer
 
-from benchmarks.plain import Values
+from benchmarks.plain import FACES, MNISTM, SVHN, Values, seconds_of
 from common.config import UserError, option, parse_config
 from common.device import has_fast_bf16, pick_device
 from data.reading import list_images
@@ -37,7 +37,6 @@ from experiments.runs import RESULTS, ROOT, metrics, read_results, write_results
 from experiments.tables import made
 
 ORIGINAL = ("--recipe", "original")
-FACES, MNISTM, SVHN = "face/train", "digits/mnistm", "digits/svhn"
 # Script, its data, options of the plain recipe, its batches and steps by the clock, those of the released recipe.
 TRAININGS: dict[str, tuple[str, dict[str, str], tuple[str, ...], tuple[int, int], tuple[int, int] | None]] = {
     "dcgan": ("p1_dcgan_train.py", {"--data": FACES}, ORIGINAL, (64, 8), (256, 2)),
@@ -66,10 +65,8 @@ def new(name: str) -> Path:
 def links(source: Path, count: int) -> Path:
     """A folder of links to `count` images of another, again from the first if it has fewer."""
     (folder := new("images")).mkdir()
-    images = list_images(source)
-    for number in range(count):
-        file = images[number % len(images)].resolve()
-        (folder / f"{number:05d}{file.suffix}").symlink_to(file)
+    for number, file in zip(range(count), itertools.cycle(list_images(source)), strict=False):
+        (folder / f"{number:05d}{file.suffix}").symlink_to(file.resolve())
     return folder
 
 
@@ -150,7 +147,7 @@ def drawing(config: Config, name: str) -> dict[str, Any]:
         "start-2": ("ten digits, two calls (plain: import torch)", 2, ("--per-class", 1, "--steps", 2)),
         "start-3": ("one label (plain: import torch)", 3, ()),
     }[name]
-    images = links(config.data / "digits" / "svhn" / "data", count if name == "labels" else 1)
+    images = links(config.data / SVHN / "data", count if name == "labels" else 1)
     read = [images] if problem == 3 else []
     sides = {
         "plain": lambda: plain(name, images, "--count", count, "--out", new("out"), "--batch-size", 100, "--steps", 20),
@@ -178,15 +175,10 @@ def fid(config: Config, _: str) -> dict[str, Any]:
     return measure(f"FID of {FID_IMAGES} against {FID_IMAGES} images", "s", sides, config.repeats)
 
 
-def matrix_peak(dtype: torch.dtype, sizes: tuple[int, ...] = (512, 1024, 2048, 4096), seconds: float = 1) -> float:
-    """FLOP/s of the fastest product of square matrices, each size tried for `seconds`; one is 2 n^3 FLOPs."""
-
-    def rate(size: int) -> float:
-        values = {name: torch.randn(size, size, device=pick_device("auto")).to(dtype) for name in "ab"}
-        timer = Timer("a @ b", globals=values, num_threads=torch.get_num_threads())
-        return 2 * size**3 / min(timer.blocked_autorange(min_run_time=seconds).times)
-
-    return max(map(rate, sizes))
+def matrix_peak(dtype: torch.dtype, sizes: tuple[int, ...] = (512, 1024, 2048, 4096)) -> float:
+    """FLOP/s of the fastest product of square matrices, the means of 20; one is 2 n^3 FLOPs."""
+    matrices = [torch.randn(size, size, device=pick_device("auto")).to(dtype) for size in sizes]
+    return max(2 * len(matrix) ** 3 / seconds_of(lambda matrix=matrix: matrix @ matrix, 20) for matrix in matrices)
 
 
 def machine() -> dict[str, Any]:
@@ -207,7 +199,7 @@ def main() -> None:
     names = config.only.replace(" ", "").split(",") if config.only else ROWS
     if unknown := [name for name in names if name not in ROWS]:
         raise UserError(f"--only: {unknown[0]!r} is not one of {', '.join(ROWS)}")
-    list_images(config.data / "face" / "train")
+    list_images(config.data / FACES)
     options = {"data": str(config.data), "repeats": config.repeats, "count": config.count}
     file, here = config.results / "bench.json", machine()
     content = read_results(file)

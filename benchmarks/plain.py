@@ -1,12 +1,12 @@
 """Every path as tutorials have it, what ours is measured beside; the timer, and the counts of any code's work.
 
-    python3 -m benchmarks.plain --task dcgan                # and wgan, ddpm, dann, faces, digits, labels, fid
-    python3 -m benchmarks.plain --task dcgan --in-memory
+    python3 -m benchmarks.plain --task dcgan        # and wgan, ddpm, dann, faces, digits, labels, fid; --in-memory
 
 float32, channels first, a DataLoader that decodes PNG files anew for every batch or, with --in-memory, images that
-were decoded once.  Guidance doubles the batch, digits take 600 ancestral steps, FID is scipy's matrix square root.
+were decoded once.  Guidance doubles the batch, digits take 600 ancestral steps, FID is scipy's matrix square root.  A
+training is an iterator of its steps.
 Prints one JSON object: a training's images a second, operations and FLOPs of a step; the seconds that all digits would
-take, of which it draws one batch with a few of the steps; the FID.
+take, of which it draws a few steps of one batch; the FID.
 
 An operation is one that PyTorch's dispatcher sees: on a GPU about one kernel each.  FLOPs are those of matrix products
 and convolutions, forward and backward, a multiplication and an addition counted as two.
@@ -144,9 +144,6 @@ def update(optimizer: Optimizer, loss: Tensor) -> float:
     return loss.item()
 
 
-# A training is an iterator of its steps.
-
-
 def dcgan(config: Config) -> Iterator[object]:
     """Radford et al. 2015, arXiv:1511.06434."""
     generator, discriminator = (kind().apply(initialize_weights).to(DEVICE) for kind in (Generator, Discriminator))
@@ -206,25 +203,21 @@ def train(config: Config) -> Values:
     return {"images/s": config.batch_size / seconds, **count_work(steps.__next__)}
 
 
-def save_images(folder: Path, first: int, images: Tensor) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    for number, image in enumerate(images.cpu(), first):
-        pixels = image.add(1).mul(127.5).add(0.5).clamp(0, 255).to(torch.uint8).permute(1, 2, 0)
-        Image.fromarray(pixels.numpy()).save(folder / f"{number:04d}.png")
-
-
 @torch.no_grad()
 def faces(config: Config) -> Values:
     generator = Generator().to(DEVICE).eval()
     load_weights(generator, CHECKPOINTS / "p1_dcgan.safetensors")
+    config.out.mkdir(parents=True, exist_ok=True)
     for first in range(0, config.count, config.batch_size):
-        save_images(config.out, first, generator(noise(config)[: config.count - first]))
+        for number, image in enumerate(generator(noise(config)[: config.count - first]).cpu(), first):
+            pixels = image.add(1).mul(127.5).add(0.5).clamp(0, 255).to(torch.uint8).permute(1, 2, 0)
+            Image.fromarray(pixels.numpy()).save(config.out / f"{number:04d}.png")
     return {}
 
 
 @torch.no_grad()
 def digits(config: Config) -> Values:
-    """Some steps of one batch, guidance in a batch twice as large; the seconds are those of all steps and digits."""
+    """Guidance is in a batch twice as large."""
     network = ContextUnet().to(DEVICE).eval()
     load_weights(network, CHECKPOINTS / "p2_ddpm.safetensors")
     one_hot = F.one_hot(torch.arange(config.batch_size) % NUM_CLASSES, NUM_CLASSES).float().to(DEVICE)
@@ -237,9 +230,7 @@ def digits(config: Config) -> Values:
 
     x = torch.randn(config.batch_size, *IMAGE_SHAPE, device=DEVICE)
     steps = ancestral(denoise, x, lambda _: torch.randn_like(x))
-    seconds = seconds_of(steps.__next__, config.steps)
-    save_images(config.out, 0, next(steps)[1])
-    return {"s": seconds * TIMESTEPS * config.count / config.batch_size}
+    return {"s": seconds_of(steps.__next__, config.steps) * TIMESTEPS * config.count / config.batch_size}
 
 
 @torch.no_grad()

@@ -99,13 +99,11 @@ def short(read: Read, method: str) -> str:
 
 def long(read: Read) -> str:
     """The WGAN's long trainings, BatchNorm or none in the critic."""
-    row = (
-        "{0} | {start} | {critic} | {options[penalty_weight]:g} | {options[critic_steps]} | {options[augment]} | "
-        "{images[0]:,} - {images[1]:,} | {fid:.1f}"
-    )
-    runs = read("archive/p1_wgan_long")["runs"].items()
-    critics = {True: "BatchNorm", False: "none"}
-    rows = [row.format(name, critic=critics[run["options"]["batch_norm"]], **run) for name, run in runs]
+    row = "{0} | {start} | {1} | {penalty_weight:g} | {critic_steps} | {augment} | {images[0]:,} - {images[1]:,} | "
+    rows = []
+    for name, run in read("archive/p1_wgan_long")["runs"].items():
+        critic = "BatchNorm" if run["options"]["batch_norm"] else "none"
+        rows.append(row.format(name, critic, **run["options"], **run) + f"{run['fid']:.1f}")
     return table("training | goes on from | critic has | penalty | critic steps | augmentation | images | FID", rows)
 
 
