@@ -18,7 +18,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from data.reading import NUM_CLASSES
 from models.diffusion import TIMESTEPS
 
 BLUE, ORANGE, GREEN, RED, BLACK = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#000000"
@@ -137,24 +136,21 @@ def draw_guidance(found: Results) -> Figure:
     return figure
 
 
-def draw_points(axes: Axes, points: dict[str, Any], by: str) -> None:
-    """One t-SNE map, coloured by "class" or by "domain"."""
-    for value in range(NUM_CLASSES) if by == "class" else range(2):
-        chosen = [index for index, found in enumerate(points[by]) if found == value]
-        style = {"marker": f"${value}$", "s": 11, "linewidths": 0.2} if by == "class" else {"marker": ".", "s": 7}
-        x, y = ([points[axis][index] for index in chosen] for axis in "xy")
-        color = DIGITS[value] if by == "class" else (BLUE, ORANGE)[value]
-        axes.scatter(x, y, color=color, rasterized=True, **style)
-    axes.set(xticks=[], yticks=[])
-
-
 def draw_features(found: Results, target: str) -> Figure:
-    """t-SNE of the features of source and target images, without and with adaptation."""
+    """t-SNE of the features of source and target images, without and with adaptation; by class digits are points."""
     figure, grid = plt.subplots(2, 2, figsize=(WIDTH, 4.5))
     names = {"source only": "source only", "released": "DANN and mean teacher"}
     for row, (name, title) in zip(grid, names.items(), strict=True):
-        for axes, by in zip(row, ("class", "domain"), strict=True):
-            draw_points(axes, found["p3_features"]["maps"][f"{target}, {name}"], by)
+        points = found["p3_features"]["maps"][f"{target}, {name}"]
+        for axes, by, colors in zip(row, ("class", "domain"), (DIGITS, (BLUE, ORANGE)), strict=True):
+            for value, color in enumerate(colors):
+                chosen = [index for index, which in enumerate(points[by]) if which == value]
+                x, y = ([points[axis][index] for index in chosen] for axis in "xy")
+                style = (
+                    {"marker": f"${value}$", "s": 11, "linewidths": 0.2} if by == "class" else {"marker": ".", "s": 7}
+                )
+                axes.scatter(x, y, color=color, rasterized=True, **style)
+            axes.set(xticks=[], yticks=[])
             axes.set_title(f"{title}: coloured by {by}", fontsize=9)
     kinds = [(color, "o", str(digit)) for digit, color in enumerate(DIGITS)]
     kinds += [(BLUE, "s", "MNIST-M"), (ORANGE, "s", target.upper())]
