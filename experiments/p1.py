@@ -61,6 +61,8 @@ PICTURED = {
     "  joint and relativistic": "dcgan_improved",
     "original: weight clipping": "wgan_plain",
 }
+HELD_OUT = 2000  # faces behind the scores of short trainings
+COMPARED = 1500  # training faces behind the FID of the figures, as many as val has
 SHOWN = (slice(None), slice(0, 64), slice(0, 8 * 66 - 2))  # of a sheet of samples: its first eight faces
 
 PARTS = (*ROWS, "figures")
@@ -73,22 +75,20 @@ class Config:
     runs: Path = option(Path("runs/p1"), "folder of the trainings")
     results: Path = option(RESULTS, "folder of the result files")
     images: int = option(64_000, "length of a short training in images", low=12)
-    held_out: int = option(2000, "faces held out for the scores", low=2)
     count: int = option(1000, "samples behind each score", low=2)
-    compared: int = option(1500, "training faces behind the FID of the figures, as many as val has", low=2)
     seeds: int = option(1, "trainings per row", low=1, high=100)
 
 
 def short_trainings(config: Config, file: Path) -> None:
     """Train and score what the result file does not hold yet of the parts dcgan and wgan."""
-    content: dict[str, Any] = {name: getattr(config, name) for name in ("images", "held_out", "count")}
+    content: dict[str, Any] = {"images": config.images, "held_out": HELD_OUT, "count": config.count}
     earlier = runs.read_results(file)
     content["rows"] = earlier["rows"] if content.items() <= earlier.items() else {}
 
     def train_row(name: str, seed: int) -> Path:
         images = config.images // 3 if name == FIVE_CRITIC_STEPS else config.images
         length = ("--images", images, "--sample-every", images // 4, "--score-every", images // 2)
-        fixed = ("--data", config.data, "--held-out", config.held_out, "--score-count", config.count, "--seed", seed)
+        fixed = ("--data", config.data, "--held-out", HELD_OUT, "--score-count", config.count, "--seed", seed)
         run_dir = config.runs / config.part / f"{name.strip(' +').replace(' ', '_')}-{seed}"
         runs.train(f"p1_{config.part}_train.py", run_dir, *fixed, *length, *ROWS[config.part][name])
         if seed == 0 and name in PICTURED:
@@ -122,7 +122,7 @@ def figures(config: Config, file: Path) -> None:
     val it tells whether a network has learned its faces by heart.  All else is of the method that hw2_1.sh runs.
     """
     content: dict[str, Any] = {"weights": runs.digests(*(f"p1_{method}" for method in METHODS))}
-    training, drawn = sample_of(list_images(config.data), config.compared), {}
+    training, drawn = sample_of(list_images(config.data), COMPARED), {}
     for method in METHODS:
         network = Generator().eval()
         load_weights(network, CHECKPOINTS / f"p1_{method}.safetensors")
