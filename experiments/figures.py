@@ -21,7 +21,8 @@ from matplotlib.lines import Line2D
 from models.diffusion import TIMESTEPS
 
 BLUE, ORANGE, GREEN, RED, BLACK = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#000000"
-DIGITS = ["#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#8C564B", "#7F7F7F", "#B8A800", "#000000"]
+DIGITS = ["#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#8C564B", "#7F7F7F", "#B8A800", "#4B0082"]
+DOMAINS = {"MNIST-M": "#A9BACB"}  # beside a target's black
 STYLE = {
     "svg.hashsalt": "dlcv-hw2",
     "font.size": 8,
@@ -45,28 +46,24 @@ def log_axis(axes: Axes, label: str, ticks: Sequence[float], text: Callable[[flo
     """A logarithmic x axis with these ticks alone."""
     axes.set(xscale="log", xlabel=label)
     axes.set_xticks(ticks, map(text, ticks), minor=False)
-    axes.minorticks_off()
+    axes.xaxis.minorticks_off()
 
 
 def draw_long(found: Results) -> Figure:
-    """BatchNorm or none: FID over images seen, beside a short training's answer; the size of the gradient penalty."""
+    """B's critic with BatchNorm and without: FID over images seen, short trainings hollow; the gradient penalty."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, 2.5), width_ratios=(1.35, 1))
-    runs, short = found["archive/p1_wgan_long"]["runs"], found["p1_dcgan"]
-    hollow = {
-        "with": short["rows"]["  joint batches"],
-        "without": found["archive/p1_dcgan"]["rows"]["  no BatchNorm but R1"],
-    }
-    for name, stages, label, color, marker in (
-        ("with", ("bn_t", "bn_t_2"), "B, critic with BatchNorm", ORANGE, "s"),
-        ("without", ("nb_t", "nb_t_2"), "B, critic without", BLUE, "o"),
+    runs, archived = found["archive/p1_wgan_long"]["runs"], found["archive/p1_wgan"]["rows"]
+    for name, stages, short, color, marker in (
+        ("with", ("bn_t", "bn_t_2"), archived["  1 and joint at 2e-4 and 4e-4"], ORANGE, "s"),
+        ("without", ("nb_t", "nb_t_2"), found["p1_wgan"]["rows"].get("penalty, no BatchNorm"), BLUE, "o"),
     ):
+        label = f"B, critic {name} BatchNorm"
         ends = [(runs[stage]["images"][1], runs[stage]["fid"]) for stage in stages]
         left.plot(*zip(*ends, strict=True), color=color, marker=marker, markersize=5, label=label)
-        fid, label_a = (
-            hollow[name]["runs"][0]["fid"][-1],
-            f"A after {counted(short['images'])} images, {name} BatchNorm",
-        )
-        left.plot(short["images"], fid, marker, color=color, markersize=5, markerfacecolor="none", label=label_a)
+        if short:
+            fid, style = short["runs"][0]["fid"][-1], {"markersize": 5, "markerfacecolor": "none"}
+            label_short = f"B after {counted(short['images'])} images, {name} BatchNorm"
+            left.plot(short["images"], fid, marker, color=color, label=label_short, **style)
         log = [line for stage in stages for line in runs[stage]["log"]][2:]  # the first are of an unlearned critic
         right.plot([line[0] for line in log], [line[2] for line in log], color=color, label=label, linewidth=1)
     curve = found["archive/p1_curve"]["dcgan"]["fid"]
@@ -74,6 +71,8 @@ def draw_long(found: Results) -> Figure:
     left.set(ylabel="FID against held-out faces", ylim=(20, 175))
     log_axis(left, "images seen", [5e4, 1e5, 2e5, 5e5, 1e6, 2e6, 5e6], counted)
     right.set(yscale="log", xlabel="images seen", ylabel="gradient penalty")
+    right.set_yticks([0.003, 0.01, 0.03], ["0.003", "0.01", "0.03"])
+    right.yaxis.set_minor_formatter("")
     right.xaxis.set_major_formatter(lambda images, _: counted(images))
     left.legend()
     right.legend()
@@ -93,7 +92,7 @@ def draw_lesson(found: Results) -> Figure:
         ends = [len(values) * tenth // 10 for tenth in range(11)]
         means = [fmean(values[begin:end]) for begin, end in zip(ends, ends[1:], strict=False)]
         axes.plot(range(5, 100, 10), means, style, color=color, label=label)
-    axes.set(xlabel="training, %", ylabel="share told right", ylim=(0.45, 1.02))
+    axes.set(xlabel="training, %", ylabel="discriminator right", ylim=(0.45, 1.02))
     figure.legend(loc="outside upper center", ncols=2)
     return figure
 
@@ -123,39 +122,37 @@ def draw_guidance(found: Results) -> Figure:
     rows = [row for row in found["p2_tradeoff"]["rows"] if alike.items() <= row["row"].items()]
     rows.sort(key=lambda row: row["row"]["guidance_scale"])
     scales = [row["row"]["guidance_scale"] for row in rows]
-    for axes, name, label, color, marker in (
-        (top, "course", "the course’s classifier", BLUE, "o"),
-        (top, "judge", "our judge", GREEN, "s"),
-        (below, "coverage", "coverage", ORANGE, "D"),
-        (below, "recall", "recall", RED, "v"),
+    for axes, name, label, unit, color, marker in (
+        (top, "course", "the course’s classifier", 100, BLUE, "o"),
+        (top, "judge", "our judge", 100, GREEN, "s"),
+        (below, "coverage", "coverage", 1, ORANGE, "D"),
+        (below, "recall", "recall", 1, RED, "v"),
     ):
-        axes.plot(scales, [row[name] for row in rows], color=color, marker=marker, label=label)
+        axes.plot(scales, [unit * row[name] for row in rows], color=color, marker=marker, label=label)
         axes.legend()
-    top.set_ylabel("share read")
+    top.set_ylabel("read, %")
     below.set(xlabel="scale of guidance, w", ylabel="variety")
     return figure
 
 
 def draw_features(found: Results, target: str) -> Figure:
-    """t-SNE of the features of source and target images, without and with adaptation; by class digits are points."""
-    figure, grid = plt.subplots(2, 2, figsize=(WIDTH, 4.5))
-    names = {"source only": "source only", "released": "DANN and mean teacher"}
-    for row, (name, title) in zip(grid, names.items(), strict=True):
-        points = found["p3_features"]["maps"][f"{target}, {name}"]
-        for axes, by, colors in zip(row, ("class", "domain"), (DIGITS, (BLUE, ORANGE)), strict=True):
-            for value, color in enumerate(colors):
+    """t-SNE of features of source and target images by three networks, coloured by class and by domain."""
+    figure, grid = plt.subplots(3, 2, figsize=(WIDTH, 4.5))
+    names = {"source only": "source only", "DANN": "DANN, plain recipe", "released": "ours, released"}
+    sides = {"class": dict(zip(map(str, range(10)), DIGITS, strict=True)), "domain": DOMAINS | {target.upper(): BLACK}}
+    for by, column in zip(sides, grid.T, strict=True):
+        for axes, (name, title) in zip(column, names.items(), strict=True):
+            points = found["p3_features"]["maps"][f"{target}, {name}"]
+            for value, color in enumerate(sides[by].values()):
                 chosen = [index for index, which in enumerate(points[by]) if which == value]
                 x, y = ([points[axis][index] for index in chosen] for axis in "xy")
-                style = (
-                    {"marker": f"${value}$", "s": 11, "linewidths": 0.2} if by == "class" else {"marker": ".", "s": 7}
-                )
-                axes.scatter(x, y, color=color, rasterized=True, **style)
-            axes.set(xticks=[], yticks=[])
-            axes.set_title(f"{title}: coloured by {by}", fontsize=9)
-    kinds = [(color, "o", str(digit)) for digit, color in enumerate(DIGITS)]
-    kinds += [(BLUE, "s", "MNIST-M"), (ORANGE, "s", target.upper())]
-    dots = [Line2D([], [], color=c, marker=m, label=label, linestyle="none", markersize=5) for c, m, label in kinds]
-    figure.legend(handles=dots, loc="outside lower center", ncols=12, fontsize=8, columnspacing=0.9, handletextpad=0)
+                marker, size = (f"${value}$", 10) if by == "class" else ("o", 2)
+                axes.scatter(x, y, size, color=color, marker=marker, linewidths=0.2, rasterized=True)
+            axes.axis("off")
+            axes.set_title(title, fontsize=8)
+        dots = [Line2D([], [], color=color, marker="o", linestyle="none", label=k) for k, color in sides[by].items()]
+        place = {"loc": "upper center", "bbox_to_anchor": (0.5, 0), "ncols": 10}
+        column[-1].legend(handles=dots, columnspacing=0.5, handletextpad=0, handlelength=1.2, **place)
     return figure
 
 
@@ -179,8 +176,7 @@ def draw_collapse(found: Results) -> Figure:
             axes.scatter([cap] * len(runs), runs, color=color, marker=marker, s=8, alpha=0.5)
         axes.plot(caps, list(map(fmean, values)), color=color, marker=marker, markersize=3, label=label)
     for axes in (left, right):
-        log_axis(axes, "cap of α", caps)
-        axes.tick_params(axis="x", rotation=60)
+        log_axis(axes, "cap of α", [0.1, 0.2, 0.5, 1, 2, 4, 8])
     left.set(ylim=(0, 1.02), ylabel="share")
     right.set(ylim=(0, None), ylabel="mean norm of features")
     figure.legend(loc="outside lower center", ncols=3)
@@ -202,5 +198,5 @@ def draw_all(found: Results, build: Path) -> None:
     with plt.rc_context(STYLE):
         for name, draw in FIGURES.items():
             figure = draw(found)
-            figure.savefig(build / f"{name}.svg", metadata={"Date": None}, dpi=200)
+            figure.savefig(build / f"{name}.svg", metadata={"Date": None}, dpi=300)
             plt.close(figure)

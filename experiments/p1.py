@@ -44,6 +44,7 @@ ROWS: dict[str, dict[str, Options]] = {
         "+ averaged weights": AVERAGED,
         "+ flips and translation": MOVED,
         "  joint batches": (*MOVED, "--joint-batches"),
+        "  no BatchNorm": (*MOVED, "--no-batch-norm"),
         "  relativistic loss": (*MOVED, "--loss", "relativistic"),
         "  joint and relativistic": PAIRED,
         "  these two without translation": (*PAIRED, "--augment", "none"),
@@ -60,6 +61,7 @@ PICTURED = {
     "original": "dcgan_plain",
     "  joint and relativistic": "dcgan_improved",
     "original: weight clipping": "wgan_plain",
+    "penalty, no BatchNorm": "wgan_improved",
 }
 HELD_OUT = 2000  # faces behind the scores of short trainings
 COMPARED = 1500  # training faces behind the FID of the figures, as many as val has

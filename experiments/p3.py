@@ -184,12 +184,12 @@ def neighbours(points: Tensor, classes: Tensor, domains: Tensor, count: int = 10
 
 
 def embed(config: Config, count: int = 1000) -> None:
-    """t-SNE (seed 0) of features of `count` val images of either domain, for source-only and the released network."""
+    """t-SNE (seed 0) of features of `count` val images of either domain, for three networks of each target."""
     maps = {}
     for target in TARGETS:
-        source_only = train_row(config, "bounds", target, "source only", 0) / "weights.safetensors"
-        released = CHECKPOINTS / f"p3_dann_{target}.safetensors"
-        for name, weights in (("source only", source_only), ("released", released)):
+        networks = {name: train_row(config, "bounds", target, name, 0) for name in ("source only", "DANN")}
+        files = {name: run_dir / "weights.safetensors" for name, run_dir in networks.items()}
+        for name, weights in (files | {"released": CHECKPOINTS / f"p3_dann_{target}.safetensors"}).items():
             network, standardized, _ = load_dann(weights)
             points, classes = [], []
             for domain in ("mnistm", target):

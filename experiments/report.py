@@ -101,6 +101,7 @@ def options(*configs: Any) -> list[list[str]]:
 def code() -> dict[str, Any]:
     """What the text needs of the code: networks as printed, sizes, options, constants."""
     networks: dict[str, nn.Module] = {make.__name__: make() for make in (Generator, Discriminator, Critic, DDPM, DANN)}
+    networks["Critic without BatchNorm"] = Critic(batch_norm=False)
     alpha_bar, gans = alpha_bar_schedule().tolist(), (p1_dcgan_train, p1_wgan_train)
     recipes = (p3_dann_train.RECIPES[name] for name in ("usps", "original"))
     return {

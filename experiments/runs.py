@@ -67,12 +67,12 @@ def measure_rows(
     file keeps of a row beside its options, "runs" with an entry for each seed.
     """
     for name, options in rows.items():
-        wanted = [str(part) for part in options]
-        if held.get(name, {}).get("options") == wanted and len(held[name]["runs"]) >= seeds:
-            continue
-        with ThreadPoolExecutor(jobs) as pool:  # a thread waits for a training, which is a process
-            run_dirs = list(pool.map(train_row, [name] * seeds, range(seeds)))
-        held[name] = {"options": wanted} | measure(run_dirs)
+        row, wanted = held.pop(name, {}), [str(part) for part in options]
+        if row.get("options") != wanted or len(row["runs"]) < seeds:
+            with ThreadPoolExecutor(jobs) as pool:  # a thread waits for a training, which is a process
+                run_dirs = list(pool.map(train_row, [name] * seeds, range(seeds)))
+            row = {"options": wanted} | measure(run_dirs)
+        held[name] = row  # behind the rows before it
         write_results(file, content)
 
 

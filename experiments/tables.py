@@ -56,16 +56,16 @@ def headline(read: Read) -> str:
         title = f"FID, {name} ({data['face']['train']:,} faces, {seen(f'p1_{method}')})"
         fids = f"{faces[method]['fid']:.1f} | {original['fid'][method]} | {best[method]}"
         asked = " / ".join(map(str, course["fid"].values()))
-        rows.append(f"1 | {title} | {fids} | {asked} | real faces: {faces[method]['floor']['fid']:.1f}")
+        rows.append(f"1 | {title} | {fids} | {asked} | {faces[method]['floor']['fid']:.1f}")
     best = {"dcgan": f"{100 * others['face_rate_best']:.0f} %", "wgan": "–"}
     for method, name in METHODS.items():
         rates = f"{percent([faces[method]['face_rate']])} % | – | {best[method]} | {baselines(course['face_rate'])}"
-        rows.append(f"1 | face rate, {name} | {rates} | real faces: {percent([scores['real_face_rate']])} %")
+        rows.append(f"1 | face rate, {name} | {rates} | {percent([scores['real_face_rate']])} %")
     title = f"accuracy by the course's classifier ({data['mnistm']['train']:,} digits, {seen('p2_ddpm')})"
     cited = f"{percent([others['digits_best']])} % | {baselines(course['digits'])}"
     for judge, name, rest in (("course", title, cited), ("judge", "accuracy by our judge", "– | –")):
         ours, real = (percent([scores["digits"][judge][of]]) for of in ("accuracy", "real_accuracy"))
-        rows.append(f"2 | {name} | {ours} % | – | {rest} | real digits: {real} %")
+        rows.append(f"2 | {name} | {ours} % | – | {rest} | {real} %")
     for target in TARGETS:
         title = f"{data[target]['train']:,} unlabelled digits, {seen(f'p3_dann_{target}')}"
         ours = scores["labels"][target]["accuracy"], original["dann"][target], others["dann_best"][target]
@@ -74,7 +74,7 @@ def headline(read: Read) -> str:
         rest = f"{100 * course['dann'][target]:.0f} % | trained on {target.upper()}'s labels: {limit} %"
         rows.append(f"3 | MNIST-M → {target.upper()} ({title}) | {shares} | {rest}")
     who = "ours | original report | best of eighteen others | course's baselines"
-    return table(f"problem | score | {who} | limit", rows)
+    return table(f"problem | score | {who} | real images", rows)
 
 
 def networks(read: Read) -> str:
