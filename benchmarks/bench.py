@@ -34,7 +34,7 @@ from common.config import UserError, option, parse_config
 from common.device import has_fast_bf16, pick_device
 from data.reading import list_images
 from experiments.runs import RESULTS, ROOT, metrics, read_results, write_results
-from experiments.tables import made
+from experiments.tables import benchmark
 
 ORIGINAL = ("--recipe", "original")
 # Script, its data, options of the plain recipe, its batches and steps by the clock, those of the released recipe.
@@ -214,7 +214,7 @@ def main() -> None:
             content["rows"] = {name: rows[name] for name in ROWS if name in rows}
             write_results(file, content)
     tempfile.tempdir = None
-    print(made("bench", config.results))
+    print(benchmark(config.results))
 
 
 if __name__ == "__main__":

@@ -105,8 +105,3 @@ def percent(values: Iterable[float]) -> str:
     shares = [100 * value for value in values]
     spread = f" ± {statistics.stdev(shares):.1f}" if len(shares) > 1 else ""
     return f"{statistics.fmean(shares):.1f}{spread}"
-
-
-def table(header: str, rows: Iterable[str]) -> str:
-    """A Markdown table; cells of header and rows stand between " | "."""
-    return "\n".join(f"| {row} |" for row in (header, " | ".join(["---"] * (header.count(" | ") + 1)), *rows))

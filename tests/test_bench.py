@@ -42,7 +42,7 @@ def line_of(row: dict, folder: Path, peak: float = 1.0) -> str:
     """The table's line of a row's side `ours`."""
     content = {"machine": {}, "options": {"repeats": 1}, "peak": peak, "rows": {"x": row}}
     (folder / "bench.json").write_text(json.dumps(content))
-    return tables.made("bench", folder).splitlines()[4]
+    return tables.benchmark(folder).splitlines()[4]
 
 
 @pytest.mark.parametrize("name", list(bench.TRAININGS))

@@ -124,17 +124,19 @@ def test_mistakes_in_order(tmp_path):
     assert typst.compile(tmp_path / "x.typ", root=tmp_path)
 
 
-def test_the_documentation_has_todays_tables(tmp_path):
+def test_the_documentation_has_todays_tables():
     for document in tables.DOCUMENTS:
         text = document.read_text(encoding="utf-8")
         assert tables.with_tables(text, RESULTS) == text, "run: python3 -m experiments.tables"
-    with pytest.raises(UserError, match="there is no table 'y', there are headline, networks"):
-        tables.with_tables("<!-- y -->\n<!-- /y -->", RESULTS)
-    with pytest.raises(UserError, match="table p3_bounds needs .*p3_bounds.json"):
-        tables.made("p3_bounds", tmp_path)
 
 
-def test_tables_between_marks(monkeypatch):
-    monkeypatch.setattr(tables, "TABLES", {"x": lambda read: "1", "y": lambda read: "2"})
-    text = "a\n<!-- x -->\nold\n<!-- /x -->\nb\n<!-- y -->\n<!-- /y -->\n"
-    assert tables.with_tables(text, RESULTS) == "a\n<!-- x -->\n1\n<!-- /x -->\nb\n<!-- y -->\n2\n<!-- /y -->\n"
+def test_tables_between_marks(monkeypatch, tmp_path):
+    monkeypatch.setattr(tables, "TABLES", {"headline": lambda folder: "1", "bench": lambda folder: "2"})
+    text = "a\n<!-- headline -->\nold\n<!-- /headline -->\nb\n<!-- bench -->\nold\n\n<!-- /bench -->\n"
+    made = "a\n<!-- headline -->\n1\n<!-- /headline -->\nb\n<!-- bench -->\n2\n<!-- /bench -->\n"
+    assert tables.with_tables(text, tmp_path) == made
+
+
+def test_a_table_needs_its_file(tmp_path):
+    with pytest.raises(UserError, match=r"bench.json is missing: the table is made of it"):
+        tables.benchmark(tmp_path)
