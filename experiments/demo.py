@@ -34,6 +34,7 @@ PAGE = Template("""<!doctype html>
 <style>
 :root { color-scheme: light dark }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem }
+pre { overflow: auto }
 img { max-width: 100%; image-rendering: pixelated }
 </style>
 <h1>What the networks make</h1>
@@ -55,6 +56,12 @@ everything runs, and say nothing of how well the network reads real ones.</p>
 <img alt="digits like SVHN's, each with its label beneath" src="$svhn_png">
 <h3>Like postal codes (USPS): $usps read right</h3>
 <img alt="digits like USPS's, each with its label beneath" src="$usps_png">
+<h2>What next?</h2>
+<p>Play with the networks: <code>make playground</code>. Train your own: README.md has a training of five minutes and
+long ones. What it made is drawn by <code>--weights</code>:</p>
+<pre>python3 p1_dcgan_train.py --run-dir runs/dcgan
+bash hw2_1.sh faces --weights runs/dcgan/weights.safetensors
+python3 evaluate.py sheet faces sheet.png</pre>
 </html>
 """)
 
@@ -67,17 +74,23 @@ class Config:
 
 
 def step(title: str, *command: object) -> str:
-    """Run a command, say on one line what it does and how long it took; returns its output.
+    """Run a command and say on one line what it does, a dot every other second, how long it took; returns its output.
 
     Raises UserError, with its stderr, if it fails.
     """
-    print(f"{title} ...", end="", flush=True)
-    start = time.perf_counter()
-    result = subprocess.run(list(map(str, command)), check=False, cwd=ROOT, capture_output=True, text=True)
+    print(f"{title} ", end="", flush=True)
+    start, pipe = time.perf_counter(), subprocess.PIPE
+    with subprocess.Popen(list(map(str, command)), cwd=ROOT, stdout=pipe, stderr=pipe, text=True) as process:
+        while True:
+            try:
+                output, errors = process.communicate(timeout=2)
+                break
+            except subprocess.TimeoutExpired:
+                print(".", end="", flush=True)
     print(f" {time.perf_counter() - start:.1f} s", flush=True)
-    if result.returncode:
-        raise UserError(f"{title} failed with exit code {result.returncode}: {result.stderr.strip()}")
-    return result.stdout
+    if process.returncode:
+        raise UserError(f"{title} failed with exit code {process.returncode}: {errors.strip()}")
+    return output
 
 
 def source(sheet: Tensor) -> str:

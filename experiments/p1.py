@@ -63,7 +63,7 @@ PICTURED = {
     "original: weight clipping": "wgan_plain",
     "penalty, no BatchNorm": "wgan_improved",
 }
-HELD_OUT = 2000  # faces behind the scores of short trainings
+COUNT, HELD_OUT = 1000, 2000  # samples and faces behind the scores of short trainings
 COMPARED = 1500  # training faces behind the FID of the figures, as many as val has
 SHOWN = (slice(None), slice(0, 64), slice(0, 8 * 66 - 2))  # of a sheet of samples: its first eight faces
 
@@ -77,23 +77,21 @@ class Config:
     runs: Path = option(Path("runs/p1"), "folder of the trainings")
     results: Path = option(RESULTS, "folder of the result files")
     images: int = option(64_000, "length of a short training in images", low=12)
-    count: int = option(1000, "samples behind each score", low=2)
-    seeds: int = option(1, "trainings per row", low=1, high=100)
 
 
 def short_trainings(config: Config, file: Path) -> None:
     """Train and score what the result file does not hold yet of the parts dcgan and wgan."""
-    content: dict[str, Any] = {"images": config.images, "held_out": HELD_OUT, "count": config.count}
+    content: dict[str, Any] = {"images": config.images, "held_out": HELD_OUT, "count": COUNT}
     earlier = runs.read_results(file)
     content["rows"] = earlier["rows"] if content.items() <= earlier.items() else {}
 
     def train_row(name: str, seed: int) -> Path:
         images = config.images // 3 if name == FIVE_CRITIC_STEPS else config.images
         length = ("--images", images, "--sample-every", images // 4, "--score-every", images // 2)
-        fixed = ("--data", config.data, "--held-out", HELD_OUT, "--score-count", config.count, "--seed", seed)
+        fixed = ("--data", config.data, "--held-out", HELD_OUT, "--score-count", COUNT, "--seed", seed)
         run_dir = config.runs / config.part / f"{name.strip(' +').replace(' ', '_')}-{seed}"
         runs.train(f"p1_{config.part}_train.py", run_dir, *fixed, *length, *ROWS[config.part][name])
-        if seed == 0 and name in PICTURED:
+        if name in PICTURED:
             sheet = torch.from_numpy(decode_image(list_images(run_dir / "samples")[-1]).copy()).permute(2, 0, 1)
             save_image(config.results / f"p1_{PICTURED[name]}.png", sheet[SHOWN])
         return run_dir
@@ -102,7 +100,7 @@ def short_trainings(config: Config, file: Path) -> None:
         scores = [{score: runs.metrics(run_dir, score) for score in ("fid", "kid_x1000")} for run_dir in run_dirs]
         return {"images": runs.metrics(run_dirs[0], "images")[-1], "runs": scores}
 
-    runs.measure_rows(file, content, content["rows"], ROWS[config.part], config.seeds, train_row, measure)
+    runs.measure_rows(file, content, content["rows"], ROWS[config.part], 1, train_row, measure)
 
 
 def nearest_faces(images: Tensor, others: Tensor, count: int) -> Tensor:
@@ -128,7 +126,7 @@ def figures(config: Config, file: Path) -> None:
     for method in METHODS:
         network = Generator().eval()
         load_weights(network, CHECKPOINTS / f"p1_{method}.safetensors")
-        drawn[method] = faces = sample_images(network, latents(config.count))
+        drawn[method] = faces = sample_images(network, latents(COUNT))
         fid = distances(faces, training)["fid"]
         content[method] = {"sharpness": sharpness(faces), "training_images": len(training), "training_fid": fid}
         save_image(config.results / f"p1_first32_{method}.png", make_grid(faces[:32], 8))

@@ -39,9 +39,8 @@ from data.reading import chunks, load_digits, load_unlabelled_digits, to_unit_ra
 from experiments import runs
 from experiments.runs import CHECKPOINTS, RESULTS, Options
 from models.dann import DANN
-from sampling.labels import TARGETS, load_dann, mean_probabilities, network_input
+from sampling.labels import TARGETS, load_dann, mean_probabilities, network_input, predict
 
-BOUNDS = {"source only": "source", "DANN": "dann", "target only": "target"}
 CAPS = (0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0, 4.0, 8.0)
 ORIGINAL_SOURCE = ("--recipe", "original", "--method", "source")
 AVERAGED = ("--ema-half-life", 40_000, "--decay-from", 0.5, "--weight-decay", 1e-4)
@@ -49,7 +48,11 @@ PHOTOMETRIC = ("--augment", "--zoom-low", 1, "--zoom-high", 1, "--shear", 0, "--
 ROUGH = ("--no-gentle-target",)
 LABELS_IF_SURE = ("--teacher-labels", "sure")
 ROWS: dict[str, dict[str, Options]] = {
-    "bounds": {name: ("--recipe", "original", "--method", method) for name, method in BOUNDS.items()},
+    "bounds": {
+        "source only": ORIGINAL_SOURCE,
+        "DANN": ("--recipe", "original", "--method", "dann"),
+        "target only": ("--recipe", "original", "--method", "target"),
+    },
     "collapse": {f"alpha to {cap}": ("--recipe", "original", "--alpha", cap) for cap in CAPS},
     "ladder": {
         "source only, as in the original": ORIGINAL_SOURCE,
@@ -86,8 +89,6 @@ class Config:
     data: Path = option(Path("hw2_data/digits"), "folder of mnistm/, svhn/ and usps/")
     runs: Path = option(Path("runs/p3"), "folder of the trainings")
     results: Path = option(RESULTS, "folder of the result files")
-    seeds: int = option(0, "trainings per row, 0 = five for the bounds, else three", low=0, high=100)
-    images: int = option(0, "length of each training, 0 = what the tables have", low=0)
     jobs: int = option(1, "trainings at a time", low=1, high=64)
 
 
@@ -101,9 +102,9 @@ def rows_of(config: Config, part: str, target: str) -> dict[str, Options]:
         if "--recipe" not in options:
             options = ("--recipe", target, *options)
         if (part, name) == ("rounds", "2"):
-            folders = [config.runs / part / target / f"1-{seed}" for seed in range(config.seeds or SEEDS[part])]
+            folders = [config.runs / part / target / f"1-{seed}" for seed in range(SEEDS[part])]
             options = (*options, "--teachers", ",".join(str(folder / "weights.safetensors") for folder in folders))
-        rows[name] = (*options, "--images", config.images or IMAGES[part][target])
+        rows[name] = (*options, "--images", IMAGES[part][target])
     return rows
 
 
@@ -122,26 +123,26 @@ def features(network: DANN, digits: Tensor, standardized: bool) -> Tensor:
     return torch.cat(parts)
 
 
-def accuracy(probabilities: Tensor, labels: Tensor) -> float:
-    return probabilities.argmax(1).eq(labels).float().mean().item()
-
-
 def measure(config: Config, target: str, run_dirs: list[Path]) -> dict[str, Any]:
     """What the trainings of a row reached on the target, and the signs of a collapse."""
     digits, labels = load_digits(config.data / target, "val")
     unlabelled = load_unlabelled_digits(config.data / target, "train")
+
+    def accuracy(probabilities: Tensor) -> float:
+        return probabilities.argmax(1).eq(labels).float().mean().item()
+
     results, predicted, together = [], [], torch.zeros(len(digits), 10)
     for seed, run_dir in enumerate(run_dirs):
         network, standardized, views = load_dann(run_dir / "weights.safetensors")
         single = mean_probabilities(network, digits, standardized)
         of_views = mean_probabilities(network, digits, standardized, views)
-        predicted.append(mean_probabilities(network, unlabelled, standardized).argmax(1))
+        predicted.append(predict(network, unlabelled, standardized))
         together += of_views
         domain_losses = runs.metrics(run_dir, "loss_domain")[-10:]
         result = {
             "seed": seed,
-            "accuracy": accuracy(single, labels),
-            "accuracy_of_views": accuracy(of_views, labels),
+            "accuracy": accuracy(single),
+            "accuracy_of_views": accuracy(of_views),
             "best_accuracy_seen": max(runs.metrics(run_dir, "oracle_target_accuracy"), default=None),
             "val_accuracy": runs.metrics(run_dir, "val_accuracy")[-1],
             "predictions": single.argmax(1).bincount(minlength=10).tolist(),
@@ -150,8 +151,9 @@ def measure(config: Config, target: str, run_dirs: list[Path]) -> dict[str, Any]
         }
         results.append(result)
     if len(results) > 1:
-        results = [one | {"agreement": kappa} for one, kappa in zip(results, agreement(predicted), strict=True)]
-    return {"runs": results, "accuracy_together": accuracy(together, labels)}
+        for result, kappa in zip(results, agreement(predicted), strict=True):
+            result["agreement"] = kappa
+    return {"runs": results, "accuracy_together": accuracy(together)}
 
 
 def agreement(predicted: list[Tensor]) -> list[float]:
@@ -164,15 +166,14 @@ def agreement(predicted: list[Tensor]) -> list[float]:
     return [fmean(kappa(one, other) for other in predicted if other is not one) for one in predicted]
 
 
-def run_part(config: Config, targets: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Train and measure what the result file of a part does not hold yet; its content."""
+def run_part(config: Config) -> None:
+    """Train and measure what the result file of a part does not hold yet."""
     part, file = config.part, config.results / f"p3_{config.part}.json"
     content = runs.read_results(file)
-    for target in targets or IMAGES[part]:
+    for target in IMAGES[part]:
         held, rows = content.setdefault(target, {}), rows_of(config, part, target)
         how = partial(train_row, config, part, target), partial(measure, config, target)
-        runs.measure_rows(file, content, held, rows, config.seeds or SEEDS[part], *how, config.jobs)
-    return content
+        runs.measure_rows(file, content, held, rows, SEEDS[part], *how, config.jobs)
 
 
 def neighbours(points: Tensor, classes: Tensor, domains: Tensor, count: int = 10) -> dict[str, float]:
@@ -210,27 +211,25 @@ def embed(config: Config, count: int = 1000) -> None:
     runs.write_results(config.results / "p3_features.json", {"weights": weights, "maps": maps})
 
 
-def hardest(config: Config, targets: tuple[str, ...] = TARGETS, pairs: int = 6, each: int = 10) -> dict[str, Any]:
+def hardest(config: Config, targets: tuple[str, ...] = TARGETS, pairs: int = 6, each: int = 10) -> None:
     """The commonest confusions of the released networks on val; a row of images for each, the surest mistakes first."""
     content: dict[str, Any] = {"weights": runs.digests(*(f"p3_dann_{target}" for target in targets))}
     for target in targets:
         digits, labels = load_digits(config.data / target, "val")
         network, standardized, views = load_dann(CHECKPOINTS / f"p3_dann_{target}.safetensors")
         sure, read = mean_probabilities(network, digits, standardized, views).max(1)
-        wrong = labels != read
-        mistakes = Counter(zip(labels[wrong].tolist(), read[wrong].tolist(), strict=True))
+        mistakes = Counter(pair for pair in zip(labels.tolist(), read.tolist(), strict=True) if pair[0] != pair[1])
         commonest = sorted(mistakes.items(), key=lambda item: (-item[1], item[0]))[:pairs]
-        cells = torch.full((len(commonest) * each, *digits.shape[1:]), 255, dtype=torch.uint8)
-        for row, ((true, taken), _) in enumerate(commonest):
+        cells = torch.full((len(commonest), each, *digits.shape[1:]), 255, dtype=torch.uint8)
+        for row, ((true, taken), _) in zip(cells, commonest, strict=True):
             which = ((labels == true) & (read == taken)).nonzero()[:, 0]
             which = which[sure[which].argsort(descending=True, stable=True)][:each]
-            cells[row * each : row * each + len(which)] = digits[which]
+            row[: len(which)] = digits[which]
         if commonest:
-            save_image(config.results / f"p3_hardest_{target}.png", make_grid(cells, each, scale=2))
+            save_image(config.results / f"p3_hardest_{target}.png", make_grid(cells.flatten(0, 1), each, scale=2))
         found = [{"true": true, "found": taken, "count": count} for (true, taken), count in commonest]
         content[target] = {"images": len(digits), "wrong": mistakes.total(), "pairs": found}
     runs.write_results(config.results / "p3_hardest.json", content)
-    return content
 
 
 def main() -> None:

@@ -30,7 +30,7 @@ def demo(environment, made_once) -> Path:
         assert (result.returncode, result.stderr) == (0, ""), result
         # A line for each step, with its time, and one that says where to look.
         lines = result.stdout.splitlines()
-        assert all(re.fullmatch(r"\d/6 .* \.\.\. \d+\.\d s", line) for line in lines[:-1]), lines
+        assert all(re.fullmatch(r"\d/6 .* \.* \d+\.\d s", line) for line in lines[:-1]), lines
         assert lines[-1] == f"look at {folder / 'index.html'}"
 
     return made_once("demo", make)
@@ -68,6 +68,11 @@ def test_the_demos_page_in_a_browser(demo, tmp_path):
         shown = subprocess.run(command, check=True, capture_output=True, text=True, timeout=120).stdout
         found = re.search(r"data-seen=\"(.*?)\"", shown)[1].replace("&quot;", '"')
         assert json.loads(found) == {"broken": 0, "overflow": 0}
+
+
+def test_a_long_step_shows_that_it_goes_on(capfd):
+    assert step("1/6 drawing", "bash", "-c", "sleep 2.5; echo drawn") == "drawn\n"
+    assert re.fullmatch(r"1/6 drawing \. \d\.\d s\n", capfd.readouterr().out)
 
 
 def test_a_step_that_fails_shows_why():

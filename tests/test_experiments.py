@@ -79,10 +79,8 @@ def test_short_trainings_are_done_once(monkeypatch, tmp_path):
         return run_dir
 
     monkeypatch.setattr(runs, "train", train)
-    config, file = (
-        p1.Config(part="wgan", runs=tmp_path / "runs", results=tmp_path, images=900),
-        tmp_path / "p1_wgan.json",
-    )
+    config = p1.Config(part="wgan", runs=tmp_path / "runs", results=tmp_path, images=900)
+    file = tmp_path / "p1_wgan.json"
     p1.short_trainings(config, file)
     rows = {"original:_weight_clipping-0": 300, "penalty,_no_BatchNorm-0": 900}
     assert trained == [("p1_wgan_train.py", *row) for row in rows.items()]
@@ -129,32 +127,29 @@ def test_rows_of_the_trade_off():
 
 
 def test_the_trade_off_goes_on(monkeypatch, tmp_path):
-    """Rows are measured by their number and once; those of other weights are measured anew."""
+    """Rows are measured once; those of other weights are measured anew."""
     drawn, file = [], tmp_path / "p2_tradeoff.json"
-
-    def draw_and_score(config: p2.Config, row: p2.Row, folder: Path) -> dict:
-        drawn.append(int(folder.name))
-        scores = dict.fromkeys(p2.SCORES, 0.5)
-        return {"course": 0.99, "judge": 0.98} | scores | {"floor": scores}
-
-    monkeypatch.setattr(p2, "draw_and_score", draw_and_score)
-    for only in ("3,1", "1,2"):
-        p2.tradeoff(p2.Config(only=only), file)
-    assert drawn == [3, 1, 2]
+    monkeypatch.setattr(p2, "draw_and_score", lambda config, row, folder: drawn.append(row) or {"course": 0.99})
+    monkeypatch.setattr(p2, "ROWS", p2.ROWS[:2])
+    p2.tradeoff(p2.Config(), file)
+    monkeypatch.setattr(p2, "ROWS", [*p2.ROWS, p2.Row(9.0)])
+    p2.tradeoff(p2.Config(), file)
+    assert drawn == p2.ROWS
     content = runs.read_results(file)
+    assert content["rows"][2] == {"row": vars(p2.Row(9.0)), "course": 0.99}
     content["weights"]["p2_ddpm"] = "0" * 64
     runs.write_results(file, content)
-    p2.tradeoff(p2.Config(only="4"), file)
-    assert len(runs.read_results(file)["rows"]) == 1
-    for wrong in ("x", "99"):
-        with pytest.raises(UserError, match=f"--only {wrong}: '{wrong}' is not a number from 1 to {len(p2.ROWS)}"):
-            p2.tradeoff(p2.Config(only=wrong), file)
+    p2.tradeoff(p2.Config(), file)
+    assert drawn[3:] == p2.ROWS and len(runs.read_results(file)["rows"]) == 3
 
 
-def test_two_rounds(builtin, tmp_path):
+def test_two_rounds(monkeypatch, builtin, tmp_path):
     """The second round is taught by the first one's networks; what was trained and measured is left as it is."""
-    config = p3.Config("rounds", builtin / "digits", tmp_path / "runs", tmp_path, seeds=2, images=128)
-    content = p3.run_part(config, ("usps",))
+    monkeypatch.setitem(p3.SEEDS, "rounds", 2)
+    monkeypatch.setitem(p3.IMAGES, "rounds", {"usps": 128})
+    config, file = p3.Config("rounds", builtin / "digits", tmp_path / "runs", tmp_path), tmp_path / "p3_rounds.json"
+    p3.run_part(config)
+    content = runs.read_results(file)
     first, second = content["usps"].values()
     options = dict(zip(second["options"][::2], second["options"][1::2], strict=True))
     folder = tmp_path / "runs" / "rounds" / "usps"
@@ -164,8 +159,9 @@ def test_two_rounds(builtin, tmp_path):
         assert 0 <= run["accuracy"] <= 1 and -1 <= run["agreement"] <= 1 and sum(run["predictions"]) == 10
     before = {file: file.read_bytes() for file in folder.rglob("*.safetensors")}
     del content["usps"]["1"]
-    runs.write_results(tmp_path / "p3_rounds.json", content)
-    assert p3.run_part(config, ("usps",))["usps"] == {"1": first, "2": second}
+    runs.write_results(file, content)
+    p3.run_part(config)
+    assert list(runs.read_results(file)["usps"].items()) == [("1", first), ("2", second)]
     assert {file: file.read_bytes() for file in folder.rglob("*.safetensors")} == before
 
 
@@ -192,7 +188,8 @@ def test_neighbours_in_a_map():
 
 
 def test_the_hardest_digits(builtin, tmp_path):
-    content = p3.hardest(p3.Config(data=builtin / "digits", results=tmp_path), ("usps",), pairs=2, each=3)["usps"]
+    p3.hardest(p3.Config(data=builtin / "digits", results=tmp_path), ("usps",), pairs=2, each=3)
+    content = runs.read_results(tmp_path / "p3_hardest.json")["usps"]
     digits, labels = load_digits(builtin / "digits" / "usps", "val")
     found = predict(*(load := load_dann(runs.CHECKPOINTS / "p3_dann_usps.safetensors"))[:1], digits, *load[1:])
     wrong = [(t, f) for t, f in zip(labels.tolist(), found.tolist(), strict=True) if t != f]
