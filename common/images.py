@@ -6,7 +6,6 @@ import re
 import sys
 from pathlib import Path
 
-import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 from torch import Tensor
@@ -103,11 +102,3 @@ def write_images(folder: Path, names: list[str], images: Tensor) -> None:
     """Write uint8 (n, 3, h, w) as PNG files `names` in `folder`, each whole or not at all."""
     for name, image in zip(names, images, strict=True):
         save_image(folder / name, image)
-
-
-def save_gif(path: Path, frames: list[Tensor], milliseconds: int) -> None:
-    """Write uint8 (3, h, w) frames as an endless GIF."""
-    pictures = [Image.fromarray(np.ascontiguousarray(frame.permute(1, 2, 0).numpy())) for frame in frames]
-    buffer = io.BytesIO()
-    pictures[0].save(buffer, "GIF", save_all=True, append_images=pictures[1:], duration=milliseconds, loop=0)
-    atomic_write(path, buffer.getvalue())

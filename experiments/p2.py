@@ -1,14 +1,14 @@
 """Problem 2 in numbers and figures: what samplers, steps and guidance are worth, and the original's mistakes.
 
     python3 -m experiments.p2 --part tradeoff   # the rows not measured yet
-    python3 -m experiments.p2 --part figures    # the reverse process as six images and a GIF, the mistakes
+    python3 -m experiments.p2 --part figures    # the reverse process in six images, the original's mistakes
 
 A row of the trade-off is 1,000 digits of p2_inference.py by other options, from the same noise, scored by evaluate.py
 against *training* digits: so val has no part in the choice of the default and only reports what was chosen.  A row
 takes about four minutes on two CPU cores; results/p2_tradeoff.json is written after each, so the command can be stopped
 at any time and started again.
 
-The figures are PNG and GIF files in results/ and take two minutes.
+The figures take two minutes.
 """
 
 from common.start import run_script
@@ -25,7 +25,7 @@ import p2_inference
 from common.checkpoint import load_weights
 from common.config import option, parse_config
 from common.device import autocast, pick_device
-from common.images import make_grid, save_gif, save_image, to_uint8
+from common.images import make_grid, save_image, to_uint8
 from experiments.headline import score_digits
 from experiments.runs import CHECKPOINTS, RESULTS, ROOT, digests, read_results, run, stale, write_results
 from models.ddpm import ContextUnet
@@ -71,23 +71,23 @@ class Config:
 
 
 def draw_and_score(config: Config, row: Row, folder: Path) -> dict[str, Any]:
-    """Draw a row's digits into a folder and score them against training digits."""
+    """Draw a row's digits into a folder and score them against training digits; its entry of the result file."""
     options = [part for name, value in asdict(row).items() for part in (f"--{name.replace('_', '-')}", value)]
     run(sys.executable, ROOT / "p2_inference.py", folder, *options, "--per-class", PER_CLASS)
     scores = score_digits(folder, config.classifier, config.data, "train")
-    found: dict[str, Any] = {judge: scores[judge]["accuracy"] for judge in ("course", "judge")}
-    found |= {name: round(scores[name], 4) for name in SCORES}
-    return found | {"floor": {name: round(scores["floor"][name], 4) for name in SCORES}}
+    judged = {judge: scores[judge]["accuracy"] for judge in ("course", "judge")}
+    found, floor = ({name: round(of[name], 4) for name in SCORES} for of in (scores, scores["floor"]))
+    return {"row": asdict(row), **judged, **found, "floor": floor}
 
 
 def tradeoff(config: Config, file: Path) -> None:
     """Measure the rows that the result file does not hold yet."""
     content = read_results(file)
-    if stale(content) or content.get("per_class") != PER_CLASS:
+    if not content or stale(content):
         content = {"weights": digests("p2_ddpm"), "per_class": PER_CLASS, "rows": []}
     for number, row in enumerate(ROWS, 1):
         if not any(measured["row"] == asdict(row) for measured in content["rows"]):
-            content["rows"].append({"row": asdict(row)} | draw_and_score(config, row, config.images / str(number)))
+            content["rows"].append(draw_and_score(config, row, config.images / str(number)))
             write_results(file, content)
 
 
@@ -115,8 +115,6 @@ def figures(config: Config, file: Path) -> None:
     draw([(0, 1)], recorded)
     frames = [to_uint8(x)[0] for x in path]  # frames[k] is x_t of t = T - k
     save_image(config.results / "p2_reverse.png", make_grid(torch.stack([frames[done] for done in SHOWN]), 6, scale=4))
-    large = [frame.repeat_interleave(4, 1).repeat_interleave(4, 2) for frame in [*frames[::10], *[frames[-1]] * 20]]
-    save_gif(config.results / "p2_reverse.gif", large, milliseconds=60)
     for name, sample in (("reversed_time", reversed_time), ("six_steps", six_of_600)):
         save_image(config.results / f"p2_{name}.png", make_grid(draw(digit_keys(1), sample), 10, scale=2))
     write_results(file, {"weights": digests("p2_ddpm")})
