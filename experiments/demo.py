@@ -57,11 +57,10 @@ everything runs, and say nothing of how well the network reads real ones.</p>
 <h3>Like postal codes (USPS): $usps read right</h3>
 <img alt="digits like USPS's, each with its label beneath" src="$usps_png">
 <h2>What next?</h2>
-<p>Play with the networks: <code>make playground</code>. Train your own: README.md has a training of five minutes and
-long ones. What it made is drawn by <code>--weights</code>:</p>
-<pre>python3 p1_dcgan_train.py --run-dir runs/dcgan
-bash hw2_1.sh faces --weights runs/dcgan/weights.safetensors
-python3 evaluate.py sheet faces sheet.png</pre>
+<p>Play with the networks: <code>make playground</code>. Train one: README.md says where images come from and what else
+can be trained. This takes five minutes and reads by the new weights, as every inference script can:</p>
+<pre>python3 p3_dann_train.py --recipe usps --target hw2_data/digits/usps --images 200000 --run-dir runs/first
+python3 p3_inference.py hw2_data/digits/usps/data runs/first.csv --weights runs/first/weights.safetensors</pre>
 </html>
 """)
 
