@@ -68,7 +68,7 @@ def draw_long(found: Results) -> Figure:
         right.plot([line[0] for line in log], [line[2] for line in log], color=color, label=label, linewidth=1)
     curve = found["archive/p1_curve"]["dcgan"]["fid"]
     left.plot(*zip(*curve, strict=True), color="0.6", linewidth=1, label="A, the released DCGAN")
-    left.set(ylabel="FID against held-out faces", ylim=(20, None))
+    left.set(ylabel="FID against held-out faces", ylim=(20, 175))
     log_axis(left, "images seen", [5e4, 1e5, 2e5, 5e5, 1e6, 2e6, 5e6], counted)
     right.set(yscale="log", xlabel="images seen", ylabel="gradient penalty")
     right.set_yticks([0.003, 0.01, 0.03], ["0.003", "0.01", "0.03"])
