@@ -21,9 +21,10 @@ from string import Template
 from torch import Tensor
 
 from common.config import UserError, option, parse_config
-from common.images import encode_png, labelled_grid, make_grid
-from data.reading import decode_images, list_images, read_labels
+from common.images import encode_png, make_grid
+from data.reading import decode_images, list_images
 from evaluation.faces import face_counts
+from experiments.headline import labelled_digits
 from experiments.runs import ROOT
 from sampling.labels import TARGETS
 
@@ -112,12 +113,8 @@ def page(folder: Path, accuracy: float) -> str:
     }
     for target in TARGETS:
         domain = folder / "builtin" / "digits" / target
-        labels, truth = read_labels(folder / f"{target}.csv"), read_labels(domain / "val.csv")
-        names = sorted(truth)[:SHOWN]
-        right = [labels[name] == truth[name] for name in names]
-        images = decode_images([domain / "data" / name for name in names], 28)
-        shown[target] = f"{sum(right)} of {len(right)}"
-        shown[f"{target}_png"] = source(labelled_grid(images, [labels[name] for name in names], right, 10))
+        sheet, right = labelled_digits(domain, folder / f"{target}.csv", SHOWN, 10)
+        shown |= {target: f"{right} of {SHOWN}", f"{target}_png": source(sheet)}
     return PAGE.substitute(shown)
 
 

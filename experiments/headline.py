@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
+from torch import Tensor
 
 import p1_inference
 from common.config import option, parse_config
@@ -62,6 +63,15 @@ def about(name: str) -> dict[str, int]:
     return {"trained_images": int(notes["images"])} | more
 
 
+def labelled_digits(domain: Path, file: Path, count: int, columns: int) -> tuple[Tensor, int]:
+    """A sheet uint8 (3, h, w) of a domain's first val digits, each over its label in a csv, and how many are right."""
+    truth, read = read_labels(domain / "val.csv"), read_labels(file)
+    names = list(truth)[:count]
+    right = [read[name] == truth[name] for name in names]
+    images = decode_images([domain / "data" / name for name in names], 28)
+    return labelled_grid(images, [read[name] for name in names], right, columns), sum(right)
+
+
 def measure(config: Config) -> dict[str, Any]:
     """Run the wrappers and score what they write; the content of the result file."""
     faces, domains = config.data / "face", config.data / "digits"
@@ -97,11 +107,7 @@ def measure(config: Config) -> dict[str, Any]:
         domain, file = domains / target, config.images / f"{target}.csv"
         run("bash", ROOT / "hw2_3.sh", domain / "data", file)
         content["labels"][target] = score("labels", file, domain / "val.csv")
-        truth, read = read_labels(domain / "val.csv"), read_labels(file)
-        names = list(truth)[:20]
-        images = decode_images([domain / "data" / name for name in names], 28)
-        labels = [read[name] for name in names]
-        sheets.append(labelled_grid(images, labels, [read[name] == truth[name] for name in names], 20))
+        sheets.append(labelled_digits(domain, file, 20, 20)[0])
     save_image(config.results / "headline_labels.png", torch.cat(sheets, 1))
     write_results(config.results / "headline.json", content)
     return content

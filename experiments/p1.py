@@ -25,7 +25,7 @@ from torch import Tensor
 from common.checkpoint import load_weights
 from common.config import option, parse_config
 from common.images import make_grid, save_image
-from data.reading import decode_image, list_images, load_folder, to_unit_range
+from data.reading import decode_images, list_images, load_folder, to_unit_range
 from evaluation.distances import distances, sample_of
 from evaluation.faces import face_counts
 from experiments import runs
@@ -65,7 +65,6 @@ PICTURED = {
 }
 COUNT, HELD_OUT = 1000, 2000  # samples and faces behind the scores of short trainings
 COMPARED = 1500  # training faces behind the FID of the figures, as many as val has
-SHOWN = (slice(None), slice(0, 64), slice(0, 8 * 66 - 2))  # of a sheet of samples: its first eight faces
 
 PARTS = (*ROWS, "figures")
 
@@ -92,8 +91,8 @@ def short_trainings(config: Config, file: Path) -> None:
         run_dir = config.runs / config.part / f"{name.strip(' +').replace(' ', '_')}-{seed}"
         runs.train(f"p1_{config.part}_train.py", run_dir, *fixed, *length, *ROWS[config.part][name])
         if name in PICTURED:
-            sheet = torch.from_numpy(decode_image(list_images(run_dir / "samples")[-1]).copy()).permute(2, 0, 1)
-            save_image(config.results / f"p1_{PICTURED[name]}.png", sheet[SHOWN])
+            (sheet,) = decode_images(list_images(run_dir / "samples")[-1:], 8 * 66 - 2)
+            save_image(config.results / f"p1_{PICTURED[name]}.png", sheet[:, :64])  # its first eight faces
         return run_dir
 
     def measure(run_dirs: list[Path]) -> dict[str, Any]:
