@@ -198,5 +198,5 @@ def draw_all(found: Results, build: Path) -> None:
     with plt.rc_context(STYLE):
         for name, draw in FIGURES.items():
             figure = draw(found)
-            figure.savefig(build / f"{name}.svg", metadata={"Date": None}, dpi=300)
+            figure.savefig(build / f"{name}.svg", metadata={"Date": None}, dpi=250)
             plt.close(figure)
