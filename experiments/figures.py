@@ -137,7 +137,7 @@ def draw_guidance(found: Results) -> Figure:
 
 def draw_features(found: Results, target: str) -> Figure:
     """t-SNE of features of source and target images by three networks, coloured by class and by domain."""
-    figure, grid = plt.subplots(3, 2, figsize=(WIDTH, 4.5))
+    figure, grid = plt.subplots(3, 2, figsize=(WIDTH, 4.0))
     names = {"source only": "source only", "DANN": "DANN, plain recipe", "released": "ours, released"}
     sides = {"class": dict(zip(map(str, range(10)), DIGITS, strict=True)), "domain": DOMAINS | {target.upper(): BLACK}}
     for by, column in zip(sides, grid.T, strict=True):
