@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from smaller import small_inception
 from trainings import IMAGES, JUDGES, METRICS, STEPS, TRAININGS, assert_same, checkpoint, finish, metrics, refusal
 
+import training.run
 from data.batches import Images
 from data.reading import load_digits
 from sampling.labels import load_dann, mean_probabilities
@@ -66,11 +67,17 @@ def test_run_folder(name, whole):
             assert torch.equal(averaged[key].half(), weight)
 
 
-def test_notes(whole):
-    """log.txt says what a run will do, how to stop it, what it has written, and what to do next."""
-    begin, plan, end, use = (whole("source") / "log.txt").read_text().splitlines()
+def estimate_at_once() -> None:
+    training.run.ESTIMATE_AFTER = 0
+
+
+def test_notes(start, scratch):
+    """log.txt says what a run will do, how to stop it, how long it takes, what it has written, and what to do next."""
+    finish(start("source", scratch, prelude=estimate_at_once))
+    begin, plan, estimate, end, use = (scratch / "log.txt").read_text().splitlines()
     assert "starting at step 0: " in begin and "p3_dann_train.py --batch-size 8 " in begin
     assert f" {STEPS} steps of 8 images to go on cpu, in " in plan and plan.endswith("; Ctrl-C saves and stops")
+    assert re.search(r" [\d,]+ images/s: about 0 h 0\d min to go$", estimate)
     assert re.search(r" finished: weights in .*/weights.safetensors, samples in .*/samples$", end)
     assert re.search(r" next: python3 p3_inference.py .*--weights .*/weights.safetensors'?$", use)
 

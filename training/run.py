@@ -24,6 +24,8 @@ from common.streams import Stream
 from training.folder import RunFolder
 from training.processes import join
 
+ESTIMATE_AFTER = 20  # seconds of training, after which it is said how long the rest takes
+
 Schedule = Callable[[int, int], float]  # step, steps: the learning rate's factor
 
 
@@ -188,9 +190,9 @@ class Run:
     def steps(self, schedule: Schedule) -> Iterator[Step]:
         """The training's steps, at each of which every learning rate is its option's times `schedule`'s factor.
 
-        After each it does what is due: checkpoints with the released weights, and the end.
+        After each it does what is due: once an estimate of the time, checkpoints with the released weights, the end.
         """
-        config, stopping = self.config, 0
+        config, stopping, first, begun, estimated = self.config, 0, self.step, time.monotonic(), False
         to_go = f"{self.length - self.step:,} steps of {config.batch_size} images to go"
         self.note(f"{to_go} on {self.device}, in {config.run_dir}; Ctrl-C saves and stops")
         with tqdm(total=self.length, initial=self.step, unit="step", disable=not self.share.first) as self.progress:
@@ -201,6 +203,10 @@ class Run:
                 yield self._make_step(self.step)
                 self.step += 1
                 self.progress.update()
+                if not estimated and (seconds := time.monotonic() - begun) >= ESTIMATE_AFTER:
+                    estimated, rate = True, (self.step - first) / seconds
+                    hours, minutes = divmod(round((self.length - self.step) / rate / 60), 60)
+                    self.note(f"{rate * config.batch_size:,.0f} images/s: about {hours} h {minutes:02d} min to go")
                 stopping = self.share.largest(self.asked)
                 minutes = (time.monotonic() - self._saved_at) / 60
                 if stopping or self.step == self.length or minutes >= config.save_minutes:
