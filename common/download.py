@@ -14,7 +14,7 @@ import socket
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit, urlunsplit
 
 ROOT = Path(__file__).resolve().parent.parent
 if __name__ == "__main__":
@@ -51,16 +51,21 @@ def read_sums(file: Path) -> dict[str, str]:
 
 
 def fetch(folder: str, file: Path, digest: str) -> None:
-    """Fetch `file` from the address `folder`; it comes into being, or is replaced, only by what has the SHA-256."""
+    """Fetch `file` from the address `folder`, whose query, if any, stays behind the file's name.
+
+    It comes into being, or is replaced, only by what has the SHA-256.
+    """
     from torch.hub import download_url_to_file  # takes a second, so only when something must be fetched
 
     if not folder.startswith(("https://", "http://", "file://")):
         raise UserError(f"'{folder}' is not an address that begins with https://, http:// or file://")
-    url = quote(f"{folder.rstrip('/')}/{file.name}", safe="/:%@!$&'()*+,;=~[]")  # spaces and letters beyond ASCII
     target = Path(os.path.realpath(file))  # a link stays
     new = target.with_name(f".{target.name}.part")
     print(f"fetching {file.name}", file=sys.stderr)
     try:
+        parts = urlsplit(folder)
+        path = quote(f"{parts.path.rstrip('/')}/{file.name}", safe="/%:@!$&'()*+,;=~")  # spaces, letters beyond ASCII
+        url = urlunsplit(parts._replace(path=path))
         download_url_to_file(url, str(new), hash_prefix=digest, progress=sys.stderr.isatty())
         if target.exists():
             os.replace(target, target.with_name(f"{target.name}.broken"))

@@ -37,7 +37,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         pass
 
     def do_GET(self):
-        mode, data = self.server.mode, FILES[unquote(urlsplit(self.path).path).rpartition("/")[2]]
+        parts, mode = urlsplit(self.path), self.server.mode
+        data = FILES[unquote(parts.path).rpartition("/")[2]]
+        assert parts.query == "token=a%2Fb", self.path
         if mode == "page":
             data = b"<!DOCTYPE html><html><body>Sign in to continue</body></html>"
         self.send_response(404 if mode == "404" else 200)
@@ -52,7 +54,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 @pytest.fixture
 def server():
     server = Server(("127.0.0.1", 0), Handler)
-    server.url = f"http://127.0.0.1:{server.server_port}/ä folder/"
+    server.url = f"http://127.0.0.1:{server.server_port}/ä folder/?token=a%2Fb"
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
     yield server
     server.shutdown()
@@ -125,7 +127,7 @@ def test_what_is_not_the_file_is_not_saved(tmp_path, server, mode, words):
         socket.setdefaulttimeout(None)
 
 
-@pytest.mark.parametrize("url", ["example.org/files", "ftp://example.org", " ", "http://"])
+@pytest.mark.parametrize("url", ["example.org/files", "ftp://example.org", " ", "http://", "http://[x"])
 def test_what_is_no_address(url, tmp_path):
     words = "was not fetched" if url.startswith("http") else "is not an address"
     with pytest.raises(UserError, match=words):
