@@ -36,7 +36,7 @@ from evaluation.watching import check_scores, watch
 from models.dcgan import LATENT_SIZE, Critic, Generator, initialize_weights, judge
 from sampling.faces import with_fresh_batch_norm
 from training.average import Average
-from training.run import Run, frozen
+from training.run import Options, Run, frozen
 from training.schedules import linear_decay
 
 CLIP = 0.01  # bound of the original critic's weights (Arjovsky et al. 2017, arXiv:1701.07875, algorithm 1)
@@ -54,7 +54,7 @@ ORIGINAL = {
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Options):
     data: Path = option(Path("hw2_data/face/train"), "folder of training faces", free=True)
     run_dir: Path = option(Path("runs/wgan"), "folder of this run", free=True)
     recipe: str = option("improved", "gradient penalty, or the homework's clipping", choices=("improved", "original"))
@@ -72,14 +72,8 @@ class Config:
     score_count: int = option(1000, "samples behind each of these FIDs", low=2, free=True)
     start: str = option("", "checkpoint.pt of another training, or released weights of its generator, to start from")
     start_critic: str = option("", "critic.safetensors that was released with --start's generator")
-    seed: int = option(0, "of initial weights, order, latents and augmentation", low=0)
-    device: str = option("auto", "auto, cpu, cuda, mps ...", free=True)
-    precision: str = option("auto", "auto = bf16 where it is fast", choices=("auto", "bf16", "fp32"))
-    compile: bool = option(False, "torch.compile the networks, for GPUs", free=True)
     log_every: int = option(20, "generator steps between lines of metrics", low=1)
     sample_every: int = option(10_000, "generated images between sample grids", low=1, free=True)
-    save_minutes: float = option(3.0, "minutes between checkpoints", low=0, free=True)
-    resume: bool = option(False, "continue the run in --run-dir exactly where its checkpoint is", free=True)
 
 
 def distance(real: Tensor, fake: Tensor) -> Tensor:

@@ -32,12 +32,12 @@ from models.ddpm import DDPM, IMAGE_SHAPE
 from models.diffusion import TIMESTEPS, add_noise, alpha_bar_schedule, one_hot, steps_of
 from sampling.digits import digit_sheet
 from training.average import Average
-from training.run import Run
+from training.run import Options, Run
 from training.schedules import warm_cosine
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Options):
     data: Path = option(Path("hw2_data/digits/mnistm"), "folder with data/ and train.csv", free=True)
     run_dir: Path = option(Path("runs/ddpm"), "folder of this run", free=True)
     images: int = option(1_000_000, "length of the training in images seen", low=1, free=True)
@@ -48,14 +48,8 @@ class Config:
     label_dropout: float = option(0.1, "share of images trained without their class", low=0, high=1)
     ema_half_life: int = option(20_000, "half-life of the averaged network in images, 0 = none", low=0)
     start: str = option("", "released weights, or checkpoint.pt of another training, to start from")
-    seed: int = option(0, "of initial weights, order, times and noise", low=0)
-    device: str = option("auto", "auto, cpu, cuda, mps ...", free=True)
-    precision: str = option("auto", "auto = bf16 where it is fast", choices=("auto", "bf16", "fp32"))
-    compile: bool = option(False, "torch.compile the network, for GPUs", free=True)
     log_every: int = option(20, "steps between lines of metrics", low=1)
     sample_every: int = option(25_000, "images between sample grids", low=1, free=True)
-    save_minutes: float = option(3.0, "minutes between checkpoints", low=0, free=True)
-    resume: bool = option(False, "continue the run in --run-dir exactly where its checkpoint is", free=True)
 
 
 def loss_by_quarter(errors: Tensor, times: Tensor, run: Run) -> dict[str, Tensor]:

@@ -52,7 +52,7 @@ from sampling.labels import (
     random_views,
 )
 from training.average import Average
-from training.run import Run
+from training.run import Options, Run
 from training.schedules import linear_decay
 
 SURE = 0.9  # the confidence from which a teacher's label is a sure one
@@ -73,7 +73,7 @@ RECIPES = {
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Options):
     source: Path = option(Path("hw2_data/digits/mnistm"), "labelled domain: folder with data/ and train.csv", free=True)
     target: Path = option(Path("hw2_data/digits/svhn"), "domain to adapt to, its labels unused", free=True)
     run_dir: Path = option(Path("runs/dann"), "folder of this run", free=True)
@@ -101,15 +101,9 @@ class Config:
     teachers: str = option("", "a second round: weights of earlier networks, separated by commas, which teach too")
     balance_weight: float = option(0.05, "weight of the pull towards equally many predictions per class", low=0)
     ema_half_life: int = option(40_000, "half-life of the averaged network in images, 0 = none", low=0)
-    seed: int = option(0, "of initial weights, order and augmentation", low=0)
-    device: str = option("auto", "auto, cpu, cuda, mps ...", free=True)
-    precision: str = option("auto", "auto = bf16 where it is fast", choices=("auto", "bf16", "fp32"))
-    compile: bool = option(False, "torch.compile the network, for GPUs", free=True)
     oracle: bool = option(False, "also log the accuracy on the target's val labels; it chooses nothing", free=True)
     log_every: int = option(100, "steps between lines of metrics", low=1)
     sample_every: int = option(100_000, "images between accuracies on val and sheets of inputs", low=1, free=True)
-    save_minutes: float = option(1.0, "minutes between checkpoints", low=0, free=True)
-    resume: bool = option(False, "continue the run in --run-dir exactly where its checkpoint is", free=True)
 
 
 def reversal_strength(progress: float, cap: float) -> float:

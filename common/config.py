@@ -97,7 +97,8 @@ def parse_config(
     to other defaults, which explicit options still override; with --resume the defaults are what `config.json` in
     --run-dir holds.  `--dry-run` prints the effective configuration as JSON and exits.
     """
-    fields = dataclasses.fields(config_class)
+    own = config_class.__annotations__  # come first, those of a base class last
+    fields = sorted(dataclasses.fields(config_class), key=lambda field: field.name not in own)
     usage = " ".join(["%(prog)s", *(field.name.upper() for field in fields if field.default is None), "[options]"])
     parser = Parser(usage=usage, description=description)
     for field in fields:
@@ -132,7 +133,7 @@ def parse_config(
     return config
 
 
-def remembered(file: Path, fields: tuple[dataclasses.Field, ...]) -> dict[str, Any]:
+def remembered(file: Path, fields: list[dataclasses.Field]) -> dict[str, Any]:
     """The options of an earlier training from its config.json, by the types of `fields`; none if there is no file.
 
     Options that a script no longer has are left to the checkpoint, which refuses them.

@@ -18,7 +18,7 @@ from torch.optim import Optimizer
 from tqdm import tqdm
 
 from common.checkpoint import export_weights, load_checkpoint, load_weights, save_checkpoint
-from common.config import UserError, first_sentence, to_json
+from common.config import UserError, first_sentence, option, to_json
 from common.device import autocast, generator, pick_device
 from common.streams import Stream
 from training.folder import RunFolder
@@ -27,6 +27,18 @@ from training.processes import join
 ESTIMATE_AFTER = 20  # seconds of training, after which it is said how long the rest takes
 
 Schedule = Callable[[int, int], float]  # step, steps: the learning rate's factor
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What every training's options end with; its own are `data`, `run_dir`, `images`, `batch_size` and others."""
+
+    seed: int = option(0, "of initial weights, order and all that is drawn", low=0)
+    device: str = option("auto", "auto, cpu, cuda, mps ...", free=True)
+    precision: str = option("auto", "auto = bf16 where it is fast", choices=("auto", "bf16", "fp32"))
+    compile: bool = option(False, "torch.compile the networks, for GPUs", free=True)
+    save_minutes: float = option(3.0, "minutes between checkpoints", low=0, free=True)
+    resume: bool = option(False, "continue the run in --run-dir exactly where its checkpoint is", free=True)
 
 
 @dataclasses.dataclass(frozen=True)
