@@ -117,18 +117,24 @@ def require_file(path: Path, new: bool = False) -> None:
         raise UserError(f"{path} is {'a folder, expected a file' if stat.S_ISDIR(mode) else 'not a regular file'}")
 
 
+def read_bytes(path: Path) -> bytes:
+    """What is in a file.  Raises UserError, naming the file, if it is missing, is no file or cannot be read."""
+    require_file(path)
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from None
+
+
 def read_text(path: Path) -> str:
     """A text file, UTF-8 or with the byte-order mark of UTF-16 as some programs of Windows write it.
 
-    Raises UserError, naming the file, if it is missing, is not text, or holds NUL, as a crash leaves it.
+    Raises UserError as `read_bytes` does, and for what is not text, or holds NUL, as a crash leaves it.
     """
-    require_file(path)
+    content = read_bytes(path)
     try:
-        content = path.read_bytes()
         utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
         text = content.decode("utf-16" if utf16 else "utf-8-sig")
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not text ({error.reason} at byte {error.start})") from None
     if "\0" in text:
@@ -137,13 +143,5 @@ def read_text(path: Path) -> str:
 
 
 def sha256(path: Path) -> str:
-    """The SHA-256 of a file in lower-case hexadecimal digits.  Raises UserError if it cannot be read."""
-    require_file(path)
-    digest = hashlib.sha256()
-    try:
-        with open(path, "rb") as handle:
-            while block := handle.read(1 << 20):  # hashlib.file_digest is of Python 3.11
-                digest.update(block)
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}") from None
-    return digest.hexdigest()
+    """The SHA-256 of a file in lower-case hexadecimal digits.  Raises UserError as `read_bytes` does."""
+    return hashlib.sha256(read_bytes(path)).hexdigest()

@@ -28,14 +28,6 @@ Color = tuple[int, int, int]
 Ellipse = tuple[float, float, float, float]
 
 
-def split_digits(labels: np.ndarray, count: int, seed: int) -> dict[str, np.ndarray]:
-    """Indices of the digits that each split of all sets draws from: disjoint, classes as frequent as in `labels`."""
-    from sklearn.model_selection import train_test_split  # here, so that nothing else needs scikit-learn
-
-    options = {"train_size": count, "test_size": count // 3, "random_state": seed % 2**32, "stratify": labels}
-    return dict(zip(("train", "val"), train_test_split(np.arange(len(labels)), **options), strict=True))
-
-
 def to_bytes(values: np.ndarray) -> np.ndarray:
     """Float [0, 1] to uint8 [0, 255], rounded and clamped."""
     return np.rint(values * 255).clip(0, 255).astype(np.uint8)
@@ -158,7 +150,7 @@ def write_builtin(root: Path, count: int, seed: int) -> None:
     tree, or one of another count or seed.
     """
     try:
-        from sklearn import datasets  # here, so that nothing else needs scikit-learn
+        from sklearn import datasets, model_selection  # here, so that nothing else needs scikit-learn
     except ImportError:
         raise UserError("the built-in data need scikit-learn, run: pip install -r requirements.txt") from None
     made, part = f"{README}{count} training digits of each set, seed {seed}.\n", root / ".builtin.part"
@@ -176,7 +168,10 @@ def write_builtin(root: Path, count: int, seed: int) -> None:
 
     bunch = datasets.load_digits()
     photos = [Image.fromarray(photo) for photo in datasets.load_sample_images().images]
-    chosen = split_digits(bunch.target, count, seed)
+    # The digits that each split of all sets draws from: disjoint, of classes as frequent as in all.
+    sizes = {"train_size": count, "test_size": count // 3, "random_state": seed % 2**32, "stratify": bunch.target}
+    parts = model_selection.train_test_split(np.arange(len(bunch.target)), **sizes)
+    chosen = dict(zip(("train", "val"), parts, strict=True))
     for name, draw in (("mnistm", draw_mnistm), ("svhn", draw_svhn), ("usps", draw_usps)):
         domain = part / "digits" / name
         (domain / "data").mkdir(parents=True)

@@ -120,18 +120,13 @@ def read_digits(name: str, get: Get) -> tuple[np.ndarray, np.ndarray]:
                 images.append(np.frombuffer(content, np.uint8, offset=16).reshape(-1, 28, 28))
             else:
                 labels.append(np.frombuffer(content, np.uint8, offset=8))
-    elif name == "svhn":
-        for split in ("train", "test"):
-            url, file, md5 = datasets.SVHN.split_list[split]
-            part = datasets.SVHN(get(file, [url], md5).parent, split)
-            images.append(part.data.transpose(0, 2, 3, 1))
-            labels.append(part.labels)
-    else:
-        for split in ("train", "test"):
-            url, file, md5 = datasets.USPS.split_list[split]
-            part = datasets.USPS(get(file, [url], md5).parent, train=split == "train")
-            images.append(part.data)
-            labels.append(part.targets)
+        return np.concatenate(images), np.concatenate(labels)
+    kind = datasets.SVHN if name == "svhn" else datasets.USPS
+    for split in ("train", "test"):
+        url, file, md5 = kind.split_list[split]
+        part = kind(get(file, [url], md5).parent, split if name == "svhn" else split == "train")
+        images.append(part.data.transpose(0, 2, 3, 1) if name == "svhn" else part.data)
+        labels.append(part.labels if name == "svhn" else part.targets)
     return np.concatenate(images), np.concatenate(labels)
 
 

@@ -21,7 +21,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from tqdm import tqdm
 
-from common.config import UserError, first_sentence, in_one_line
+from common.config import UserError, first_five, first_sentence, in_one_line
 from common.files import atomic_write, read_text, remove_parts, require_file
 
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"}
@@ -121,10 +121,8 @@ def warn_of_others(folder: Path, images: list[Path], lacking: str) -> None:
     """
     others = set(os.listdir(folder)) - {path.name for path in images}
     others = [name for name in others if not name.startswith(".") or is_image(folder / name)]
-    others.sort(key=lambda name: (name.startswith("."), name))
     if others:
-        more = f" and {len(others) - 10} more" if len(others) > 10 else ""
-        warn(f"{folder}: {lacking}: {', '.join(others[:10])}{more}")
+        warn(f"{folder}: {lacking}: {first_five(sorted(others, key=lambda name: (name.startswith('.'), name)))}")
 
 
 def find_files(folder: Path, names: Iterable[str]) -> list[Path]:

@@ -114,16 +114,6 @@ def test_no_digit_is_in_both_splits(prepare, tmp_path, monkeypatch):
     assert [len(pool) for pool in pools.values()] == [COUNT, VAL] and not pools[COUNT] & pools[VAL]
 
 
-@pytest.mark.parametrize("count", [30, 1200])
-def test_splits_are_disjoint_and_balanced(count):
-    labels = np.random.default_rng(0).integers(0, 10, 1797)
-    splits = builtin_data.split_digits(labels, count, seed=3)
-    assert [len(splits["train"]), len(splits["val"])] == [count, count // 3]
-    assert len({*splits["train"].tolist(), *splits["val"].tolist()}) == count + count // 3
-    share = np.bincount(labels) * count / len(labels)
-    assert np.abs(np.bincount(labels[splits["train"]]) - share).max() < 1
-
-
 def test_faces_are_found_by_the_face_detector(builtin):
     dlib = pytest.importorskip("dlib")
     detector = dlib.get_frontal_face_detector()

@@ -254,10 +254,10 @@ def test_what_is_listed(tmp_path, capsys):
     warn_of_others(tmp_path, images, "left out")
     others = "below, empty, notes.txt, pipe.png, .hidden.png"
     assert capsys.readouterr().err == f"warning: {tmp_path}: left out: {others}\n"
-    for number in range(8):
+    for number in range(3):
         (tmp_path / f".{number}.png").touch()
     warn_of_others(tmp_path, images, "left out")
-    others = "below, empty, notes.txt, pipe.png, .0.png, .1.png, .2.png, .3.png, .4.png, .5.png and 3 more"
+    others = "below, empty, notes.txt, pipe.png, .0.png and 3 more"
     assert capsys.readouterr().err == f"warning: {tmp_path}: left out: {others}\n"
     for name in ("gone.png", "pipe.png"):
         with pytest.raises(UserError, match=f"{name} is "):

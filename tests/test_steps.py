@@ -8,28 +8,15 @@ import torch
 from torch import nn
 
 from common.device import generator
-from common.streams import Stream
+from common.streams import ALL, Stream
 from training.average import RAMP, Average
 from training.run import Step, frozen
 from training.schedules import linear_decay, warm_cosine
 
 
-def steps(count: int, batch_size: int = 4, seen_before: int = 0, rows: slice | None = None) -> list[Step]:
-    rows = rows or slice(0, batch_size)
-    return [
-        Step(
-            number,
-            batch_size,
-            rows,
-            seed=0,
-            random=Stream(generator(0, "step", number), batch_size, rows),
-            images=seen_before + (number + 1) * batch_size,
-            done=number / count,
-            is_last=number + 1 == count,
-            is_logged=False,
-        )
-        for number in range(count)
-    ]
+def step(number: int, count: int, batch_size: int = 4, seen_before: int = 0, rows: slice = ALL) -> Step:
+    random, images = Stream(generator(0, "step", number), batch_size, rows), seen_before + (number + 1) * batch_size
+    return Step(number, batch_size, rows, 0, random, images, number / count, number + 1 == count, False)
 
 
 @pytest.mark.parametrize(
@@ -45,22 +32,23 @@ def steps(count: int, batch_size: int = 4, seen_before: int = 0, rows: slice | N
     ],
 )
 def test_due(every, seen_before, due):
-    assert [step.images for step in steps(10, seen_before=seen_before) if step.due(every)] == due
+    steps = [step(number, 10, seen_before=seen_before) for number in range(10)]
+    assert [step.images for step in steps if step.due(every)] == due
 
 
 def test_turns_have_batches_of_their_own():
     """Five critic steps to a generator's: their numbers go on from one step to the next, with one random stream."""
-    first, second, _ = steps(3)
-    assert [turn.number for step in (first, second) for turn in step.turns(5)] == list(range(10))
+    first, second = step(0, 3), step(1, 3)
+    assert [turn.number for turn in (*first.turns(5), *second.turns(5))] == list(range(10))
     assert [dataclasses.replace(turn, number=0) for turn in first.turns(5)] == [first] * 5
 
 
 def test_the_whole_step():
     """All rows, the numbers of the same stream."""
-    step = steps(1, 6, rows=slice(2, 4))[0]
-    whole = step.whole()
-    assert whole.rows == slice(None) and whole.random.generator is step.random.generator
-    assert len(whole.random.randn()) == 6 and len(step.random.randn()) == 2
+    part = step(0, 1, 6, rows=slice(2, 4))
+    whole = part.whole()
+    assert whole.rows == slice(None) and whole.random.generator is part.random.generator
+    assert len(whole.random.randn()) == 6 and len(part.random.randn()) == 2
 
 
 def test_frozen():
@@ -157,28 +145,22 @@ def test_linear_decay(decay_from, factors):
     assert linear_decay(0, 1, decay_from) == 1
 
 
-@pytest.mark.parametrize(("step", "factor"), [(0, 0.01), (49, 0.5), (99, 1), (500, 1), (749, 1), (875, 0.5)])
-def test_warm_cosine(step, factor):
+def test_warm_cosine():
     """Linear to 1 over the first 100 steps of 1,000, then 1, and from 3/4 on half a cosine to 0."""
-    assert warm_cosine(step, 1000, 100, 0.75) == pytest.approx(factor)
-
-
-def test_the_end_of_a_warm_cosine():
-    for step in (937, 999):
-        expected = 0.5 * (1 + math.cos(math.pi * (step - 750) / 250))
-        assert warm_cosine(step, 1000, 100, 0.75) == pytest.approx(expected)
-
-
-def test_no_warm_up_and_no_decay():
-    assert {warm_cosine(step, 50, 0, 1.0) for step in range(50)} == {1}
+    for number, factor in ((0, 0.01), (49, 0.5), (99, 1), (500, 1), (749, 1), (875, 0.5)):
+        assert warm_cosine(number, 1000, 100, 0.75) == pytest.approx(factor)
+    for number in (937, 999):
+        expected = 0.5 * (1 + math.cos(math.pi * (number - 750) / 250))
+        assert warm_cosine(number, 1000, 100, 0.75) == pytest.approx(expected)
+    assert {warm_cosine(number, 50, 0, 1.0) for number in range(50)} == {1}  # neither warm-up nor decay
 
 
 # The moving average
 
 
-def step(batch_size: int, images: int) -> Step:
+def after(images: int, batch_size: int) -> Step:
     """A step after which `images` are seen."""
-    return Step(0, batch_size, slice(None), 0, None, images, 0.0, False, False)
+    return step(0, 1, batch_size, images - batch_size)
 
 
 @pytest.mark.parametrize("seen", [100, 10_000])
@@ -193,7 +175,7 @@ def test_half_life(seen):
     length = min(60, RAMP * seen)
     assert length == {100: 5, 10_000: 60}[seen]
     for _ in range(int(length) // batch):
-        average.update(step(batch, seen))
+        average.update(after(seen, batch))
     torch.testing.assert_close(network.weight, (old + model.weight.detach()) / 2)
 
 
@@ -201,7 +183,7 @@ def test_no_half_life_is_a_copy():
     model = nn.Linear(3, 2)
     average = Average(model, half_life=0)
     nn.init.normal_(model.weight)
-    average.update(step(5, 10_000))
+    average.update(after(10_000, 5))
     assert torch.equal(average.network.weight, model.weight)
     assert average.network.weight.data_ptr() != model.weight.data_ptr()
 
@@ -210,7 +192,7 @@ def test_statistics_and_counters():
     model = nn.BatchNorm2d(2)
     average = Average(model, half_life=4)
     model(torch.randn(4, 2, 3, 3) + 7)
-    average.update(step(4, 10_000))
+    average.update(after(10_000, 4))
     torch.testing.assert_close(average.network.running_mean, model.running_mean / 2)
     torch.testing.assert_close(average.network.running_var, (model.running_var + 1) / 2)
     assert average.network.num_batches_tracked == 1
