@@ -10,8 +10,6 @@ import torch
 
 from common.config import UserError, first_sentence, in_one_line
 
-TRIM_THRESHOLD, MMAP_MAX = -1, -4  # parameters of glibc's mallopt(3)
-
 
 def processes() -> int:
     """How many processes torchrun started, on all machines; 1 without it."""
@@ -25,8 +23,8 @@ def keep_freed_memory() -> None:
     """
     with contextlib.suppress(AttributeError, OSError, TypeError):  # not glibc: macOS, musl, Windows
         mallopt = ctypes.CDLL(None).mallopt
-        mallopt(MMAP_MAX, 0)
-        mallopt(TRIM_THRESHOLD, 2**31 - 1)
+        mallopt(-4, 0)  # M_MMAP_MAX
+        mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
 
 
 def pick_device(name: str, *, repeatable: bool = False) -> torch.device:

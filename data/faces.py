@@ -45,12 +45,9 @@ class Faces:
         """This process's faces (rows, 3, 64, 64) of a step's batch, in [-1, 1], channels last."""
         return _channels_last(self._seen.batch(place)[0])
 
-    def first(self, count: int) -> Tensor:
-        """The first faces that the training sees, as `batch` returns them."""
-        return _channels_last(to_unit_range(self._seen.images[:count]))
-
-    def first_held_out(self, count: int) -> Tensor:
-        return _channels_last(to_unit_range(self._held_out[:count]))
+    def examples(self, count: int) -> list[Tensor]:
+        """The first `count` faces that the training sees, and of those that it does not, as `batch` returns them."""
+        return [_channels_last(to_unit_range(faces[:count])) for faces in (self._seen.images, self._held_out)]
 
 
 def _channels_last(images: Tensor) -> Tensor:

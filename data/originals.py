@@ -39,9 +39,8 @@ def import_datasets() -> ModuleType:
         import scipy.io  # noqa: F401
         from torchvision import datasets
     except (ImportError, RuntimeError) as error:  # RuntimeError: torch and torchvision of different builds
-        raise UserError(
-            f"originals need torchvision and scipy, which do not import ({first_sentence(error)})"
-        ) from None
+        reason = first_sentence(error)
+        raise UserError(f"originals need torchvision and scipy, which do not import ({reason})") from None
     return datasets
 
 
@@ -218,13 +217,13 @@ def own(path: Path, name: str) -> Originals:
         left = next(file for file in images if file not in labels)
         warn(f"{path}: {len(images) - len(chosen)} images without a label are left out, {left} first")
 
+    def digest(file: Path) -> bytes:
+        return digest_of(to_course(name, decode_image(file), file))
+
     first: dict[bytes, Path] = {}
     copies = []
-    digests = in_threads(
-        lambda file: digest_of(to_course(name, decode_image(file), file)), chosen, f"{name}: checksums"
-    )
-    for file, digest in zip(chosen, digests, strict=True):
-        same = first.setdefault(digest, file)
+    for file, found in zip(chosen, in_threads(digest, chosen, f"{name}: checksums"), strict=True):
+        same = first.setdefault(found, file)
         if labels[file] != labels[same]:
             raise UserError(f"{file} is the same image as {same}, with label {labels[file]} instead of {labels[same]}")
         if same is not file:

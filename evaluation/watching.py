@@ -50,7 +50,7 @@ def overfitting(
     a training in joint batches, both in one with as many of its images.
     """
     network = copy.deepcopy(network).train()
-    real = [faces.first(count), faces.first_held_out(count)]
+    real = faces.examples(count)
     if beside is None:
         found = [network.score(images) for images in real]
     else:

@@ -85,8 +85,8 @@ def test_faces(tmp_path):
     assert len(faces) == 5 and faces.held_out_paths == [paths[index] for index in held_out]
     everything = Faces(tmp_path, 0)
     assert everything.fingerprint != faces.fingerprint and everything.held_out_paths == []
-    assert torch.equal(faces.first(5), everything.first(7)[training])
-    assert torch.equal(faces.first_held_out(9), everything.first(7)[held_out])
+    (seen, kept), (both, _) = faces.examples(9), everything.examples(9)
+    assert torch.equal(seen, both[training]) and torch.equal(kept, both[held_out])
     batch = faces.batch(place(0, 5))
     assert batch.is_contiguous(memory_format=torch.channels_last) and batch.shape == (5, 3, 64, 64)
-    assert torch.equal(batch, faces.first(5)[Images(torch.zeros(5, 1)).order(place(0, 5))])
+    assert torch.equal(batch, seen[Images(torch.zeros(5, 1)).order(place(0, 5))])

@@ -43,7 +43,7 @@ def test_watching_a_discriminator_changes_nothing(joint, tmp_path):
         assert network.training and all(
             torch.equal(tensor, state[name]) for name, tensor in network.state_dict().items()
         )
-    score, seen, kept = networks[0].score, faces.first(5), faces.first_held_out(5)
+    score, (seen, kept) = networks[0].score, faces.examples(5)
     if joint:
         train, held_out, _ = score(torch.cat((seen, kept, networks[1](latents(8))))).split((5, 3, 8))
     else:

@@ -232,18 +232,11 @@ class Run:
     def _make_step(self, number: int) -> Step:
         # Without the images seen before, a training that goes on from another would draw the other's numbers again.
         seed = (self.config.seed, self.seen_before) if self.seen_before else self.config.seed
-        rows, batch_size = self.share.rows, self.config.batch_size
-        return Step(
-            number,
-            batch_size,
-            rows,
-            seed,
-            random=Stream(generator(seed, "step", number), batch_size, rows, self.device),
-            images=self.images_after(number + 1),
-            done=number / self.length,
-            is_last=number + 1 == self.length,
-            is_logged=(number + 1) % self.config.log_every == 0,
-        )
+        rows, batch_size, after = self.share.rows, self.config.batch_size, number + 1
+        random = Stream(generator(seed, "step", number), batch_size, rows, self.device)
+        is_last, is_logged = after == self.length, after % self.config.log_every == 0
+        done, images = number / self.length, self.images_after(after)
+        return Step(number, batch_size, rows, seed, random, images, done, is_last, is_logged)
 
     def log(self, step: Step, **metrics: Tensor | float) -> None:
         """Write a step's metrics to `metrics.jsonl` and TensorBoard; the first two stand beside the progress bar.
