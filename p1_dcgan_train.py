@@ -97,10 +97,9 @@ def generator_loss(real: Tensor | None, fake: Tensor, loss: str) -> Tensor:
 
 
 def gradient_penalties(discriminator: Discriminator, real: Tensor, fake: Tensor, joint: bool) -> Tensor:
-    """R1 + R2: half the mean squared gradient norm at real images and at generated ones, a scalar.
+    """R1 + R2: half the mean squared gradient norm at real images and at generated ones, before augmentation, a scalar.
 
-    Mescheder et al. 2018, arXiv:1801.04406; both before augmentation.  In `joint` batches they share BatchNorm's
-    statistics, as in the loss.
+    Mescheder et al. 2018, arXiv:1801.04406.  In `joint` batches they share BatchNorm's statistics, as in the loss.
     """
     both = [images.detach().float().requires_grad_() for images in (real, fake)]
     logits = torch.cat(judge(discriminator.score, *both, joint))

@@ -159,10 +159,7 @@ def shown(images: Tensor, config: Config, random: Stream, is_target: bool) -> Te
 
 
 def target_digits(config: Config, device: torch.device) -> Images:
-    """The target's training images, labelled in a second round by the mean of the earlier networks' probabilities.
-
-    Its own labels are not seen.
-    """
+    """The target's training images, in a second round with earlier networks' probabilities; its labels are not seen."""
     digits, labels = load_unlabelled_digits(config.target, "train"), None
     if config.teachers:
         known = [load_dann(Path(weights.strip())) for weights in config.teachers.split(",")]

@@ -18,10 +18,7 @@ CHECKPOINTS = Path(__file__).resolve().parent.parent / "checkpoints"
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write a training state whole or not at all.
-
-    Raises UserError, the earlier checkpoint kept, if it cannot be written (a full disk, for example).
-    """
+    """Write a training state whole or not at all.  Raises UserError, the earlier one kept, if the disk is full."""
     try:
         atomic_write(path, lambda handle: torch.save(state, handle))
     except RuntimeError as error:  # torch's zip writer reports a full disk so
@@ -72,10 +69,7 @@ def _digest(tensors: dict[str, Tensor]) -> str:
 
 
 def load_weights(model: nn.Module, path: Path) -> dict[str, str]:
-    """Load released weights into `model` (float32, in place) and return the file's metadata.
-
-    Raises UserError, naming the file, if it is missing, broken, or of another network.
-    """
+    """Load released weights into `model`; their metadata.  Raises UserError for a missing, broken or foreign file."""
     if not path.exists():
         raise UserError(f"{path} is missing{_remedy(path)}")
     require_file(path)

@@ -20,10 +20,9 @@ class UserError(Exception):
 def option(
     default: Any, help: str, low: float = -INF, high: float = INF, choices: tuple[str, ...] = (), free: bool = False
 ) -> Any:
-    """A dataclass field that is also a command-line option.
+    """A dataclass field that is also a command-line option; `low` and `high` are inclusive bounds.
 
-    `low` and `high` are inclusive bounds.  A `free` option does not change what a training computes for
-    the images it has seen, so `--resume` accepts another value for it (paths, samples, saving, the run's length).
+    A `free` one may change with `--resume`: what a training computes for the images it has seen does not depend on it.
     """
     about = {"help": help, "low": low, "high": high, "choices": choices, "free": free}
     return dataclasses.field(default=default, metadata=about)
@@ -134,10 +133,7 @@ def parse_config(
 
 
 def remembered(file: Path, fields: list[dataclasses.Field]) -> dict[str, Any]:
-    """The options of an earlier training from its config.json, by the types of `fields`; none if there is no file.
-
-    Options that a script no longer has are left to the checkpoint, which refuses them.
-    """
+    """The options in an earlier training's config.json that `fields` still has; none if there is no such file."""
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
         kinds = {field.name: type(field.default) for field in fields}

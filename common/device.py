@@ -17,10 +17,7 @@ def processes() -> int:
 
 
 def keep_freed_memory() -> None:
-    """Let this process reuse the memory it frees instead of returning it to the system.
-
-    glibc gives every array above 32 MB back when it is freed, and the system clears the next one page by page.
-    """
+    """Reuse freed memory: glibc gives arrays above 32 MB back to the system, which clears the next one page by page."""
     with contextlib.suppress(AttributeError, OSError, TypeError):  # not glibc: macOS, musl, Windows
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(-4, 0)  # M_MMAP_MAX
@@ -85,8 +82,7 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
 def generator(*key: int | str | tuple[int, int]) -> torch.Generator:
     """A CPU generator for the stream `key`, for example (seed, "latent", step).
 
-    Every random number of a training comes from such a generator and is then moved to the device: nothing
-    but the step number is needed to continue exactly, and all devices see the same numbers.
+    A training draws all its numbers so: the step's number is enough to continue exactly, and all devices see the same.
     """
     digest = hashlib.blake2b(repr(key).encode(), digest_size=8).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)

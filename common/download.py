@@ -35,10 +35,7 @@ class Config:
 
 
 def read_sums(file: Path) -> dict[str, str]:
-    """The lines of a sha256sum file as {name: SHA-256 in lower case}.
-
-    Raises UserError, naming the line, for what is not such a line or not the plain name of a file beside it.
-    """
+    """{name: SHA-256 in lower case} of a sha256sum file.  Raises UserError for a line that is of no file beside it."""
     sums: dict[str, str] = {}
     for number, line in enumerate(read_text(file).splitlines(), 1):
         match = re.fullmatch(r"([0-9a-fA-F]{64}) [ *]([\w-][\w .-]*)", line)
@@ -51,10 +48,7 @@ def read_sums(file: Path) -> dict[str, str]:
 
 
 def fetch(folder: str, file: Path, digest: str) -> None:
-    """Fetch `file` from the address `folder`, whose query, if any, stays behind the file's name.
-
-    It comes into being, or is replaced, only by what has the SHA-256.
-    """
+    """Fetch `file` from the address `folder`, whose query stays behind the name; only the right SHA-256 replaces it."""
     from torch.hub import download_url_to_file  # takes a second, so only when something must be fetched
 
     if not folder.startswith(("https://", "http://", "file://")):

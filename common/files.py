@@ -49,10 +49,7 @@ def atomic_write(path: Path, content: bytes | Callable[[BinaryIO], None]) -> Non
 
 
 def remove_parts(folder: Path, names: str = r".+") -> None:
-    """Remove what `atomic_write` of processes that were killed left of files whose names match `names`.
-
-    What another process is writing at this moment stays: it holds a lock.
-    """
+    """Remove what `atomic_write` of killed processes left of files that match `names`; one being written is locked."""
     for part in list(folder.iterdir()):
         if re.fullmatch(rf"\.{names}\.[0-9a-f]{{8}}\.part", part.name):
             with contextlib.suppress(OSError), open(part, "rb") as handle:

@@ -73,8 +73,7 @@ def _is_ours(path: Path) -> bool:
 def prepare_output_folder(folder: Path, names: list[str], pattern: str) -> None:
     """Make `folder` ready to hold exactly the files `names`.
 
-    Removes what an earlier, longer or killed run of ours left (names matching the regular expression `pattern`
-    and marked as ours inside); files of the user stay, and a warning on stderr names them.
+    What earlier runs of ours left goes: names that match `pattern`, marked inside.  The user's files stay and are told.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -9,8 +9,7 @@ ALL = slice(None)
 class Stream:
     """Numbers of a batch from one generator; what is drawn has this process's `rows` of it, on `device`.
 
-    Every process draws for all `batch_size` images and keeps its own rows, so an image's numbers depend neither on the
-    number of processes nor on the device.
+    Every process draws for all `batch_size` images: an image's numbers depend on neither processes nor device.
     """
 
     def __init__(
@@ -58,8 +57,7 @@ class Stream:
     def stratified(self) -> Tensor:
         """Numbers (rows,), each uniform in [0, 1), one of the batch in each of `batch_size` equal slices.
 
-        Together they cover the range evenly, which lowers the variance of a loss that hangs on them (Kingma et al.
-        2021, arXiv:2107.00630, appendix I.1).
+        To cover the range evenly lowers a loss's variance (Kingma et al. 2021, arXiv:2107.00630, appendix I.1).
         """
         uniform = torch.rand(self.batch_size, generator=self.generator)
         return self.own(((torch.arange(self.batch_size) + uniform) / self.batch_size)[self.permutation()])

@@ -38,10 +38,7 @@ def jitter_color(images: Tensor, random: Stream) -> Tensor:
 
 
 def diff_augment(images: Tensor, policy: str, random: Stream) -> Tensor:
-    """Differentiable augmentation of what a discriminator sees (Zhao et al. 2020, arXiv:2006.10738).
-
-    `policy` is one of POLICIES.
-    """
+    """Differentiable augmentation for GANs, by one of POLICIES (Zhao et al. 2020, arXiv:2006.10738)."""
     if "color" in policy:
         images = jitter_color(images, random)
     if "translation" in policy:
@@ -68,8 +65,7 @@ def affine(images: Tensor, random: Stream, zoom: tuple[float, float], shear: flo
 def paste_neighbors(images: Tensor, random: Stream, probability: float) -> Tensor:
     """Cover a strip at the left or right of an image (batch, c, h, w) with the edge of another image of the batch.
 
-    Street numbers are cropped from rows of digits: parts of neighbours are seen beside the labelled one.  `random` is
-    the stream of the whole batch, as neighbours come from anywhere in it.
+    Street numbers are cropped from rows of digits.  `random` is of the whole batch: neighbours come from all of it.
     """
     if probability == 0:
         return images

@@ -20,10 +20,7 @@ class Place(Protocol):
 
 
 class Images:
-    """uint8 images (n, c, h, w) with their labels (n,), if they have any, on `device`.
-
-    All of them fit there (a face takes 12 kB, a digit 2 kB), so that no step waits for a copy.
-    """
+    """uint8 images (n, c, h, w), with labels (n,) if any, on `device`, where all fit: no step waits for a copy."""
 
     def __init__(self, images: Tensor, labels: Tensor | None = None, device: torch.device | str = "cpu"):
         self.fingerprint = fingerprint(images, *([] if labels is None else [labels]))
@@ -35,10 +32,9 @@ class Images:
         return len(self.images)
 
     def order(self, place: Place, stream: str = "order") -> Tensor:
-        """The indices (batch_size,) that a step visits, on the CPU: a new permutation every epoch.
+        """The indices (batch_size,) that a step visits, on the CPU, of one endless stream of permutations.
 
-        The order is one endless stream of permutations, cut into batches, so every image is visited equally often and
-        a step's batch depends on nothing but its number and the seed.
+        So every image is visited equally often, and a batch depends on nothing but its number and the seed.
         """
         position, rest, pieces = place.number * place.batch_size, place.batch_size, []
         while rest:

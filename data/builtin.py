@@ -146,8 +146,7 @@ def draw_face(random: np.random.Generator) -> np.ndarray:
 def write_builtin(root: Path, count: int, seed: int) -> None:
     """Write the built-in tree: `count` training digits of each set, a third for validation, half as many faces.
 
-    Made in a hidden folder, and there only when all of it is.  Raises UserError if `root` holds anything but such a
-    tree, or one of another count or seed.
+    Made in a hidden folder, and there only when whole.  Raises UserError if `root` holds anything but the same tree.
     """
     try:
         from sklearn import datasets, model_selection  # here, so that nothing else needs scikit-learn

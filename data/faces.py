@@ -14,10 +14,7 @@ SIZE = 64
 
 
 def held_out_indices(count: int, held_out: int) -> tuple[Tensor, Tensor]:
-    """Indices of the training and of the `held_out` images of `count`, always the same ones, each in order.
-
-    Raises UserError if none would be left for training.
-    """
+    """Indices, in order, of training and `held_out` images of `count`, always the same; UserError if none train."""
     if held_out >= count:
         raise UserError(f"--held-out {held_out} leaves none of {count} images for training")
     order = torch.randperm(count, generator=generator("held out"))
@@ -25,10 +22,7 @@ def held_out_indices(count: int, held_out: int) -> tuple[Tensor, Tensor]:
 
 
 class Faces:
-    """The faces of a folder, 64 x 64, on `device`: what a training sees, and `held_out` ones that it does not.
-
-    `held_out_paths` are the files of the latter.
-    """
+    """The faces of a folder, 64 x 64, on `device`: what a training sees, and `held_out` others, of `held_out_paths`."""
 
     def __init__(self, folder: Path, held_out: int, device: torch.device | str = "cpu"):
         faces, paths = load_folder(folder, SIZE), list_images(folder)

@@ -81,10 +81,9 @@ def checksum_of(digests: Iterable[bytes], labels: np.ndarray | None = None) -> s
 
 
 def original(folder: Path, download: bool, place: str, addresses: list[str], md5: str | None) -> Path:
-    """The file `place` below `folder`, fetched if it lacks; it comes into being only with all of it and the right MD5.
+    """The file `place` below `folder`; if it lacks, fetched from `addresses`: https://, or ids of Google Drive.
 
-    An address that has no https:// is the id of a file on Google Drive.  Raises UserError if it cannot be had or is
-    another file than that MD5 says.
+    It comes into being only with the right MD5.  Raises UserError if it cannot be had or is another file.
     """
     utils, path = import_datasets().utils, folder / place
     if not os.path.exists(path):
@@ -202,8 +201,8 @@ def public(name: str, sources: Path, download: bool, seed: int) -> Originals:
 def own(path: Path, name: str) -> Originals:
     """Images of a folder and its sub-folders, with labels if they are digits, as originals of the set `name`.
 
-    An image that is there several times, by its pixels in the course's form, is taken once, and stderr says so.
-    Raises UserError, in one sentence, for an image or label that cannot be used, or for two labels of one image.
+    Of copies, by pixels in the course's form, one is taken, and stderr says so.  Raises UserError, in one sentence, for
+    an image or label that cannot be used, or for two labels of one image.
     """
     images = [file for file in list_files(path, below=True) if is_image(file)]
     if name == "face":

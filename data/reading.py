@@ -94,10 +94,7 @@ def is_image(path: Path) -> bool:
 
 
 def list_images(folder: Path) -> list[Path]:
-    """The image files of a folder sorted by name (`list_files`, `is_image`).
-
-    Raises UserError if the folder is missing, is a file, cannot be read or holds no image.
-    """
+    """The image files of a folder sorted by name (`list_files`, `is_image`).  Raises UserError if there is none."""
     paths = [path for path in list_files(folder) if is_image(path)]
     if not paths:
         meant = _did_you_mean(folder, lambda path: path.suffix.lower() in IMAGE_SUFFIXES)
@@ -115,10 +112,7 @@ def _did_you_mean(folder: Path, wanted: Callable[[Path], bool]) -> str:
 
 
 def warn_of_others(folder: Path, images: list[Path], lacking: str) -> None:
-    """Say on stderr which entries of a folder are not among its `images`, and that they are `lacking`.
-
-    Hidden files that are no images, such as .DS_Store, are not worth a word.
-    """
+    """Say on stderr that what a folder holds beside its `images` is `lacking`, but for hidden files that are none."""
     others = set(os.listdir(folder)) - {path.name for path in images}
     others = [name for name in others if not name.startswith(".") or is_image(folder / name)]
     if others:

@@ -112,10 +112,7 @@ def write_csv(file: Path, numbers: np.ndarray, labels: np.ndarray) -> None:
 
 
 def read_manifest(domain: Path) -> dict[str, Any] | None:
-    """The MANIFEST of a set's folder, with `sha256` of its splits, None if there is none.
-
-    Raises UserError if it cannot be read.
-    """
+    """The MANIFEST of a set's folder, with `sha256` of its splits, or None.  Raises UserError if it cannot be read."""
     file = domain / MANIFEST
     if not file.exists():
         return None
@@ -135,8 +132,7 @@ def recipe_of(name: str, originals: Originals, seed: int) -> dict[str, Any]:
 def write_set(root: Path, name: str, originals: Originals, seed: int) -> None:
     """Make the set `name` below `root`: in a hidden folder beside its place, which gets its name when all is there.
 
-    What an interrupted run left is begun again.  Raises UserError if an original cannot be read, or if what was
-    written does not read back.  The caller holds the lock of `root`.
+    What an interrupted run left is begun again.  Raises UserError for what cannot be read.  The caller locks `root`.
     """
     final = root / COURSE[name].folder
     part = final.with_name(f".{final.name}.part")

@@ -16,8 +16,7 @@ SCORED_SUFFIXES = {".bmp", ".jpg", ".jpeg", ".pgm", ".png", ".ppm", ".tif", ".ti
 def scored_images(folder: Path) -> list[Path]:
     """The files of a folder that pytorch-fid scores, sorted: with one of its (lower-case) suffixes, hidden or not.
 
-    Names on stderr the hidden ones and what else is there.  Raises UserError if the folder is missing, is a file,
-    cannot be read or holds no such image.
+    Names on stderr the hidden ones and what else is there.  Raises UserError as `list_images`, or if none is scored.
     """
     list_images(folder)  # for its errors
     entries = sorted(folder.iterdir())
@@ -32,10 +31,7 @@ def scored_images(folder: Path) -> list[Path]:
 
 
 def read_faces(paths: list[Path]) -> tuple[Tensor, list[str]]:
-    """The readable 64x64 images uint8 (n, 3, 64, 64), and one sentence for each file that is not one.
-
-    Raises UserError, with the first sentence, if there is no readable image at all.
-    """
+    """The readable 64x64 images uint8 (n, 3, 64, 64), a sentence for each other file; UserError if none is readable."""
     images, problems = [], []
     for path in paths:
         try:

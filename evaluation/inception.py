@@ -102,11 +102,7 @@ def inception_features(images: Tensor, network: Network, device: torch.device) -
 
 
 def features(images: Tensor, device: torch.device, keep: bool = True) -> np.ndarray:
-    """`inception_features` as float64, with `keep` from and into the user's cache folder.
-
-    The key is the images' content and the weights' sha256: neither where an image lies nor its name matters, and
-    the network itself is loaded only if its features are not there.
-    """
+    """`inception_features` as float64, with `keep` in the user's cache by the images' content and the weights."""
 
     def compute() -> np.ndarray:
         return inception_features(images, inception_network(device), device)

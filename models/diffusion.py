@@ -70,8 +70,7 @@ def ancestral(
 ) -> Iterator[tuple[int, Tensor]]:
     """The sampler of DDPM, T steps from x_T (batch, c, h, w); yields (t, x_t) from t = T - 1 to 0.
 
-    `noise(t)` returns the standard normal noise added on the way to step t - 1.  The variance is beta_t,
-    as in the homework (sigma_t^2 = beta_t of the paper's section 3.2).
+    `noise(t)` is the standard normal noise of the way to t - 1, its variance the homework's, sigma_t^2 = beta_t.
     """
     alpha_bar = alpha_bar_schedule(timesteps).tolist()
     for t in range(timesteps, 0, -1):

@@ -19,10 +19,9 @@ BATCH = 100  # images at once; one size, as sums of floats differ between sizes 
 
 
 def image_noise(keys: list[tuple[int, int]], stream: int, seed: int = SAMPLE_SEED) -> Tensor:
-    """Standard normal noise (n, 3, 28, 28), one generator per image.
+    """Standard normal noise (n, 3, 28, 28), one generator per image: it depends on nothing but the image's own key.
 
-    `keys` are (digit, number) pairs and `stream` tells the initial noise (0) from later draws, so an image
-    depends on nothing but its own key, whatever else is drawn with it.
+    `keys` are (digit, number) pairs; `stream` tells the initial noise (0) from later draws.
     """
     return torch.stack([torch.randn(IMAGE_SHAPE, generator=generator(seed, *key, stream)) for key in keys])
 

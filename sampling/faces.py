@@ -51,10 +51,7 @@ def with_fresh_batch_norm(network: nn.Module) -> nn.Module:
 
 @torch.no_grad()
 def sample_images(network: nn.Module, latent: Tensor) -> Tensor:
-    """The images uint8 (n, 3, 64, 64), on the CPU, of latents (n, 100, 1, 1), in float32 on the network's device.
-
-    The last BATCH is padded to its size: an image is the same however many are drawn.
-    """
+    """Images uint8 (n, 3, 64, 64), on the CPU, of latents (n, 100, 1, 1), each the same however many are drawn."""
     images, device = [], next(network.parameters()).device
     for part in chunks(len(latent), BATCH):
         padded = torch.zeros(BATCH, LATENT_SIZE, 1, 1)

@@ -28,10 +28,7 @@ KEEPING_COLORS = len(VIEWS) // 2  # the first so many keep the colours
 
 
 def load_dann(weights: Path) -> tuple[DANN, bool, int]:
-    """A released network in eval mode, on the CPU, whether its input is standardised, and how many VIEWS it averages.
-
-    Raises UserError as `load_weights` does.
-    """
+    """A released network in eval mode, whether its input is standardised, and how many VIEWS its labels average."""
     network = DANN().eval()
     metadata = load_weights(network, weights)
     return network, metadata["standardized"] == "True", int(metadata.get("views", 1))
@@ -56,8 +53,7 @@ def probabilities(network: DANN, images: Tensor, standardized: bool, views: list
 def mean_probabilities(network: DANN, digits: Tensor, standardized: bool, views: int = 1) -> Tensor:
     """The class probabilities (n, 10), on the CPU, of uint8 digits (n, 3, 28, 28), averaged over the first VIEWS.
 
-    In float32 on the network's device, BATCH by BATCH, the last one padded to its size, so that they do not depend on
-    how many are asked for.
+    In float32 on the network's device; the last BATCH is padded, so that they do not depend on how many there are.
     """
     rows, device = [], next(network.parameters()).device
     for part in chunks(len(digits), BATCH):

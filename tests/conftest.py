@@ -98,16 +98,21 @@ def call(environment) -> Callable[..., subprocess.CompletedProcess[str]]:
     return run
 
 
+def refusal(code: int, output: str, errors: str) -> str:
+    """The one sentence, beside warnings, of a script that refused: exit code 2, nothing on stdout."""
+    assert (code, output) == (2, ""), errors
+    lines = [line for line in errors.splitlines() if not line.startswith("warning: ")]
+    assert len(lines) == 1 and ": error: " in lines[0], errors
+    return lines[0]
+
+
 @pytest.fixture(scope="session")
 def refused(call) -> Callable[..., str]:
-    """A function that runs a script which must refuse: exit code 2, and the one sentence it says."""
+    """A function that runs a script which must refuse: the one sentence it says."""
 
     def run(script: str, *arguments: object, cwd: Path = ROOT, **variables: str) -> str:
         result = call(script, *arguments, cwd=cwd, **variables)
-        assert (result.returncode, result.stdout) == (2, ""), result
-        lines = [line for line in result.stderr.splitlines() if not line.startswith("warning: ")]
-        assert len(lines) == 1 and ": error: " in lines[0], result.stderr
-        return lines[0]
+        return refusal(result.returncode, result.stdout, result.stderr)
 
     return run
 
@@ -143,14 +148,7 @@ def inside(monkeypatch, capsys, environment) -> Callable[..., tuple[int, str, st
 def refused_inside(inside) -> Callable[..., str]:
     """What `refused` is to `call`: the one sentence with which a script refuses, within this process."""
 
-    def run(script: str, *arguments: object, cwd: Path = ROOT) -> str:
-        code, output, errors = inside(script, *arguments, cwd=cwd)
-        assert (code, output) == (2, ""), errors
-        lines = [line for line in errors.splitlines() if not line.startswith("warning: ")]
-        assert len(lines) == 1 and lines[0].startswith(script) and ": error: " in lines[0], errors
-        return lines[0]
-
-    return run
+    return lambda script, *arguments, cwd=ROOT: refusal(*inside(script, *arguments, cwd=cwd))
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 import torch.utils.tensorboard  # noqa: F401, what a training takes long to import
 from torch import nn
 
@@ -26,24 +27,18 @@ import sampling.labels
 
 ROOT = Path(__file__).resolve().parent.parent
 # Fewer images behind re-estimated BatchNorm statistics, sheets and labels; fewer at once.
-FEWER = [
-    *((sampling.faces, name, value) for name, value in (("STATISTICS", (1, 8)), ("SHEET", 8), ("BATCH", 8))),
-    *((sampling.digits, name, value) for name, value in (("SHEET_STEPS", 2), ("BATCH", 20))),
-    (sampling.labels, "BATCH", 20),
-]
-NARROW = [(models.dcgan, "WIDTH", 8), (models.ddpm, "N_FEAT", 16)]
+FEWER = {
+    sampling.faces: {"STATISTICS": (1, 8), "SHEET": 8, "BATCH": 8},
+    sampling.digits: {"SHEET_STEPS": 2, "BATCH": 20},
+    sampling.labels: {"BATCH": 20},
+}
+NARROW = {models.dcgan: {"WIDTH": 8}, models.ddpm: {"N_FEAT": 16}}
 
 
-def fewer_images(set_constant: Callable[[object, str, object], None] = setattr) -> None:
-    for module, name, value in FEWER:
-        getattr(module, name)  # which must be there
-        set_constant(module, name, value)
-
-
-def narrow_networks(set_constant: Callable[[object, str, object], None] = setattr) -> None:
-    for module, name, value in NARROW:
-        getattr(module, name)
-        set_constant(module, name, value)
+def set_constants(patch: pytest.MonkeyPatch, constants: dict[object, dict[str, object]]) -> None:
+    for module, values in constants.items():
+        for name, value in values.items():
+            patch.setattr(module, name, value)  # an error if there is none
 
 
 def small_inception() -> None:
@@ -63,8 +58,7 @@ def run(
     for number, name in ((1, "stdout"), (2, "stderr")):
         os.dup2(os.open(output / name, os.O_CREAT | os.O_WRONLY | os.O_APPEND), number)
     os.environ.update(environment)
-    fewer_images()
-    narrow_networks()
+    set_constants(pytest.MonkeyPatch(), FEWER | NARROW)
     if prelude:
         prelude()
     sys.argv = [script, *arguments]

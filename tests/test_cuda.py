@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from smaller import fewer_images, narrow_networks
+from smaller import FEWER, NARROW, set_constants
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map
@@ -115,7 +115,7 @@ def cuda(monkeypatch):
     monkeypatch.setattr(torch.autograd, "grad", gradients)
     monkeypatch.setattr(training.run, "save_checkpoint", lambda path, state: None)  # nothing to save in fake tensors
     monkeypatch.setattr("signal.signal", lambda number, handler: None)
-    fewer_images(monkeypatch.setattr)  # fake tensors cost as much however small they are
+    set_constants(monkeypatch, FEWER)  # fake tensors cost as much however small they are
 
     def run(module, *arguments: object) -> FakeCuda:
         def pick_device(name: str, *, repeatable: bool = False) -> torch.device:
@@ -175,7 +175,7 @@ def test_training(module, options, cuda, options_of, tmp_path, monkeypatch):
     assert torch.bfloat16 in cuda(module, *options_of(options), *often).types  # autocast was on
     assert {"metrics.jsonl", "samples", "weights.safetensors"} <= {path.name for path in (tmp_path / "run").iterdir()}
     assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) >= 2
-    narrow_networks(monkeypatch.setattr)
+    set_constants(monkeypatch, NARROW)
     options = (*options_of(options), "--log-every", 1000, "--sample-every", 1000, "--save-minutes", 1000)
     waits = [cuda(module, *options, "--images", n, "--run-dir", tmp_path / str(n)).waits for n in (8, 16)]
     assert waits[0] == waits[1] > 0  # those of its end

@@ -1,7 +1,7 @@
 """How many operations a step hands to the device: on a GPU a small network's step takes as long as they do."""
 
 import pytest
-from smaller import fewer_images, narrow_networks
+from smaller import FEWER, NARROW, set_constants
 from torch.utils._python_dispatch import TorchDispatchMode
 
 FACES = ("--data", "face/train", "--batch-size", 3)  # of 15: no batch is made of two epochs
@@ -30,8 +30,7 @@ class Counter(TorchDispatchMode):
 def test_operations_of_a_step(script, inside, builtin, tmp_path, monkeypatch):
     """A run of eight steps less one of four, over four; no step is logged, and both end with the same sheet."""
     monkeypatch.setattr("signal.signal", lambda number, handler: None)
-    fewer_images(monkeypatch.setattr)
-    narrow_networks(monkeypatch.setattr)
+    set_constants(monkeypatch, FEWER | NARROW)
     options, limit = TRAININGS[script]
     options = [builtin / option if str(option).startswith(("face/", "digits/")) else option for option in options]
     options += ["--device", "cpu", "--precision", "bf16", "--log-every", 1000, "--sample-every", 1000]

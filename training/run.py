@@ -45,8 +45,7 @@ class Options:
 class Step:
     """Step `number` = 0 ... of a training: which rows of which batch this process computes, and with which numbers.
 
-    `images` counts what the training has seen after it, `done` is the share of the training before it.  `is_logged`
-    says whether its metrics are wanted.
+    `images` counts what is seen after it, `done` is the share done before it, `is_logged` asks for its metrics.
     """
 
     number: int
@@ -119,8 +118,7 @@ class Run:
     def restore(self, data: str, **state: nn.Module | Optimizer) -> None:
         """Open the folder and, with --resume, load its checkpoint into the networks and optimizers `state`.
 
-        `data` is a fingerprint of the training's data.  Raises UserError if the folder holds another training, or
-        one with other options or data.
+        `data` is the data's fingerprint.  Raises UserError for a folder of another training, of other options or data.
         """
         free = {field.name for field in dataclasses.fields(self.config) if field.metadata["free"]}
         options = to_json(self.config).items()
@@ -276,10 +274,7 @@ class Run:
         return f"the training diverged after step {self._logged_step}; the last good state is in {self.checkpoint}"
 
     def _save(self) -> None:
-        """Write the state that --resume continues from exactly, and the released weights.
-
-        Raises UserError, the earlier files kept, if a weight is not finite.
-        """
+        """Write what --resume continues from, and the released weights; if one is not finite, UserError and no file."""
         if self.share.first:
             for part in self._state.values():
                 if isinstance(part, nn.Module) and not all(weight.isfinite().all() for weight in part.parameters()):
