@@ -82,9 +82,9 @@ class Config(Options):
 def discriminator_loss(real: Tensor, fake: Tensor, loss: str) -> Tensor:
     """What the discriminator minimises, a scalar, given its logits (rows,) of real and of generated images.
 
-    "relativistic": each real image above a generated one (RpGAN, Jolicoeur-Martineau 2019, arXiv:1807.00734; Huang et
-    al. 2024, arXiv:2501.05441), which punishes a generator that leaves out some of the real ones.  "standard": real
-    ones towards 1 and generated ones towards 0 (Goodfellow et al. 2014, arXiv:1406.2661).
+    "relativistic": each real image above a generated one, which punishes a generator that leaves out some (RpGAN,
+    Jolicoeur-Martineau 2019, arXiv:1807.00734; Huang et al. 2024, arXiv:2501.05441).  "standard": real ones towards 1
+    and generated ones towards 0 (Goodfellow et al. 2014, arXiv:1406.2661).
     """
     if loss == "relativistic":
         return F.softplus(fake - real).mean()

@@ -82,10 +82,7 @@ def distance(real: Tensor, fake: Tensor) -> Tensor:
 
 
 def gradient_penalty(critic: Critic, real: Tensor, fake: Tensor, share: Tensor) -> Tensor:
-    """The mean of (|gradient| - 1)^2 on lines between real and generated images (arXiv:1704.00028), a scalar.
-
-    `share` (rows, 1, 1, 1), uniform in [0, 1], says where on the line.
-    """
+    """The mean of (|gradient| - 1)^2 at `share` (rows, 1, 1, 1) of the way from fake to real (arXiv:1704.00028)."""
     between = (share * real + (1 - share) * fake).detach().requires_grad_()
     (gradient,) = torch.autograd.grad(critic.score(between).float().sum(), between, create_graph=True)
     return (gradient.float().square().sum((1, 2, 3)).add(1e-12).sqrt() - 1).square().mean()

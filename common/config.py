@@ -92,9 +92,8 @@ def parse_config(
 ) -> C:
     """Build `config_class` from the command line; a wrong option or value exits with code 2.
 
-    Fields whose default is None are positional arguments.  `presets` maps values of the `recipe` option
-    to other defaults, which explicit options still override; with --resume the defaults are what `config.json` in
-    --run-dir holds.  `--dry-run` prints the effective configuration as JSON and exits.
+    Fields whose default is None are positional.  `presets` maps values of the `recipe` option to other defaults; with
+    --resume the defaults are those of `config.json` in --run-dir.  `--dry-run` prints the configuration and exits.
     """
     own = config_class.__annotations__  # come first, those of a base class last
     fields = sorted(dataclasses.fields(config_class), key=lambda field: field.name not in own)

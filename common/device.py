@@ -27,9 +27,9 @@ def keep_freed_memory() -> None:
 def pick_device(name: str, *, repeatable: bool = False) -> torch.device:
     """The device called `name`, or for "auto" the accelerator if there is one that computes, else the CPU.
 
-    Of several processes on a machine (torchrun) each has the accelerator of its own number; on the CPU this
-    process keeps freed memory from here on.  `repeatable` asks for the same results to the last bit on every run.
-    Raises UserError if the device does not compute; for "auto" that is a warning, unless there are several processes.
+    Each of several processes (torchrun) has the accelerator of its number.  `repeatable` asks for the same bits every
+    run. Raises UserError if the device does not compute; for "auto" that is a warning, unless there are several
+    processes.
     """
     if repeatable:  # cuDNN may else choose an algorithm for ConvTranspose2d that adds in another order every time
         torch.backends.cudnn.deterministic = True

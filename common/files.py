@@ -19,11 +19,10 @@ from common.config import UserError
 
 
 def atomic_write(path: Path, content: bytes | Callable[[BinaryIO], None]) -> None:
-    """Write bytes, or what a function writes into the open file, to `path`.
+    """Write bytes, or what a function writes into the open file, to `path`, or to what this links to.
 
-    Readers see the old file or the new one, never a part, also after a crash.  Missing parents are made.  A link
-    stays, and what it points to is written.  Raises UserError, naming the file, if it cannot be written or what is
-    there is no file (a folder, /dev/null); the old file is then as it was.
+    Readers see the old file or the new one, never a part, also after a crash.  Missing parents are made.  Raises
+    UserError, naming the file, the old one kept, if it cannot be written or is no file (a folder, /dev/null).
     """
     require_file(path, new=True)
     target = Path(os.path.realpath(path))
@@ -96,10 +95,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def require_file(path: Path, new: bool = False) -> None:
-    """Raise UserError unless `path` is a regular file or a link to one, or, if it may be `new`, nothing yet.
-
-    Opening a named pipe would wait for ever, and writing a file would replace it.
-    """
+    """Raise UserError unless `path` is a file, or nothing yet if `new`: a named pipe would block, or be replaced."""
     try:
         mode = os.stat(path).st_mode
     except (FileNotFoundError, NotADirectoryError):

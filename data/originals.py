@@ -162,10 +162,8 @@ def read_photographs(path: Path) -> list[Pixels]:
 def blend(digit: np.ndarray, photographs: list[Pixels], random: np.random.Generator) -> Pixels:
     """An MNIST-M digit, uint8 (h, w, 3), of an MNIST digit (h, w) as Ganin and Lempitsky made them: |patch - digit|.
 
-    The patch is drawn uniformly among photographs and places, without scaling.  Every pixel of ink counts as
-    white, as the published images show: where a patch is plain enough to tell, a pixel is the patch's colour or its
-    negative and nothing between; and their means are those of patches with 19.1 % of the pixels negative, which is
-    how many of MNIST's are not 0.
+    The patch is drawn uniformly among photographs and places, unscaled.  All ink counts as white: in the published
+    images a pixel is a patch's colour or its negative, and 19.1 % are negative, as many as are not 0 in MNIST.
     """
     photograph = photographs[random.integers(len(photographs))]
     height, width = digit.shape

@@ -60,9 +60,8 @@ def in_threads(function: Callable[[Any], T], items: Sequence[Any], title: str, u
 def list_files(folder: Path, below: bool = False) -> list[Path]:
     """The files of a folder sorted by name, with `below` those of its sub-folders too.
 
-    Links are followed, but not into a folder that holds them.  Hidden entries, and what is neither a file nor a
-    folder, are passed over; a link to nothing is listed, so that reading it says so.  Raises UserError if a folder
-    is missing, is a file or cannot be read.
+    Links are followed, but not into a folder that holds them; one to nothing is listed, so that reading it says so.
+    Hidden entries, pipes and devices are passed over.  Raises UserError for what is no folder or cannot be read.
     """
     if not os.path.isdir(folder):  # unlike folder.is_dir(), without errors for odd names
         raise UserError(f"{folder} is {'not a folder' if os.path.exists(folder) else 'missing'}")
@@ -158,10 +157,9 @@ def decode_image(
 ) -> np.ndarray:
     """One image file as uint8 (size, size, 3), without `size` (height, width, 3).
 
-    The image is what a viewer shows, see `_as_shown`; `as_stored`, it is what the file holds without transparency and
-    orientation, as the grader's tools decode.  Another size is scaled bilinearly with `resize` and is otherwise an
-    error.  `content` are the bytes of an image in an archive, whose name `path` is.  Raises UserError, naming the
-    file, for what cannot be decoded or has more than MAX_PIXELS pixels.
+    It is what a viewer shows, see `_as_shown`; `as_stored`, without transparency and orientation, as the grader's tools
+    decode.  Another size is scaled bilinearly with `resize`, else an error.  `content` are the bytes of an image in an
+    archive.  Raises UserError, naming the file, for what cannot be decoded or has more than MAX_PIXELS pixels.
     """
     if content is None:
         require_file(path)
@@ -196,12 +194,12 @@ def _high_byte(image: Image.Image) -> Image.Image:
 
 
 def _as_shown(image: Image.Image, path: Path) -> Image.Image:
-    """An opened image as upright, opaque RGB with 8 bits.
+    """An opened image as upright (EXIF), opaque RGB with 8 bits.
 
-    EXIF's orientation is applied.  What is transparent becomes white, or black where the visible part is brighter
-    than middle grey on average, so that ink stays ink.  16 bits are those of 65,535, whatever the image holds; one
-    whose brightest value is below 1/16 of that is refused, as its numbers are probably of 10 or 12 bits, unless it
-    would be black in any case.  The range of floats and of 32-bit integers is unknown: they are refused.
+    What is transparent becomes white, or black where the visible part is brighter than middle grey on average, so that
+    ink stays ink.  16 bits are those of 65,535, whatever the image holds; one whose brightest value is below 1/16 of
+    that is refused, as its numbers are probably of 10 or 12 bits, unless it would be black.  So are floats and 32-bit
+    integers.
     """
     kind, deep = image.format, image.mode.startswith("I") or re.search("(LA|RGB.?|CMYK);16", str(image.tile))
     image.load()
@@ -248,9 +246,8 @@ def decode_images(paths: list[Path], size: int, resize: bool = False, as_stored:
 def cached(paths: list[Path], kind: str, compute: Callable[[], np.ndarray], of: Path | None = None) -> np.ndarray:
     """What `compute` makes of the files `paths`, kept in the user's cache folder.
 
-    The key is `kind` with the names, sizes and times of the files, those of their last change included.  It replaces
-    what was kept of the same `kind` and folder or table `of` before they changed; of everything in the cache,
-    CACHE_BYTES stay.  A missing file is a UserError.
+    The key is `kind` and the files' names, sizes and times, of their last change too.  What was kept of the same `kind`
+    and folder or table `of` is replaced, and of all CACHE_BYTES stay.  A missing file is a UserError.
     """
 
     def checksum(text: str) -> str:

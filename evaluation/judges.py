@@ -73,14 +73,13 @@ def digit_quality(
 ) -> dict[str, Any]:
     """How near generated uint8 digits (n, 3, 28, 28) are to real images of `domain`, how diverse, how new.
 
-    FID, KID, density, coverage and recall against REFERENCE_DIGITS images of a split, their floor from as many
-    training images; the median distance to the nearest training image, which is far below that of other real images
-    if training images are copied; and the classifiers' accuracies on the reference.
+    FID, KID, density, coverage and recall against REFERENCE_DIGITS images of a split, and their floor, of as many
+    training images; the median distance to the nearest training image, which is small if these are copied; and the
+    classifiers' accuracies on the reference.
 
-    Density, coverage and recall are of our judge's features, in which they hold on known cases (tests/test_judges.py):
-    other real digits read as the theory says, copies lose coverage and recall, classes that are left out lose recall,
-    noise loses density, guidance loses recall.  Inception's features are of MNIST-M's backgrounds more than of its
-    digits: there recall does not fall when three or five classes are left out.
+    Density, coverage and recall are of our judge's features, in which they hold on known cases (tests/test_judges.py).
+    Inception's features are of MNIST-M's backgrounds more than of its digits: there recall does not fall when three or
+    five classes are left out.
     """
     reference, labels, floor, train = real_digits(domain, split, len(digits))
     real, real_of_judge = features(reference, device), judge_features(reference, device)

@@ -25,10 +25,7 @@ def check_scores(held_out: int, score_every: int) -> None:
 def watch(
     run: Any, step: Any, average: nn.Module, judge: nn.Module, faces: Faces, beside: nn.Module | None = None
 ) -> None:
-    """Sheets, what `judge` says of held-out faces, and scores against these, when a training's step makes them due.
-
-    `run` and `step` are the training's; `average` is its averaged generator, `beside` see `overfitting`.
-    """
+    """Sheets, what `judge` says of held-out faces, and scores against them, if these are due; see `overfitting`."""
     if step.due(run.config.sample_every):
         run.sample(step, face_sheet(average))
         if faces.held_out_paths:
@@ -45,9 +42,8 @@ def overfitting(
 ) -> dict[str, Tensor]:
     """What a discriminator or critic says on average of `count` faces it trains on, and of held-out ones.
 
-    The further apart the two, the more it knows by heart.  Copies work, with the statistics of the batch as in
-    training, so that watching changes nothing: each kind in a batch of its own, or, with the generator `beside` of
-    a training in joint batches, both in one with as many of its images.
+    The further apart, the more it knows by heart.  Copies work, by the statistics of the batch as in training: of each
+    kind alone or, with the generator `beside` of a training in joint batches, of both with as many of its images.
     """
     network = copy.deepcopy(network).train()
     real = faces.examples(count)

@@ -19,10 +19,7 @@ from common.images import save_image
 
 
 class RunFolder:
-    """`config.json`, `metrics.jsonl` (one object a line), `log.txt`, `samples/` and `tensorboard/` below `path`.
-
-    Opening it takes its lock; raises UserError if another running training holds that.
-    """
+    """`config.json`, `metrics.jsonl`, `log.txt`, `samples/` and `tensorboard/` below `path`, which it locks."""
 
     def __init__(self, path: Path):
         self.path = path

@@ -170,9 +170,8 @@ class Run:
     def start(self, file: str, networks: list[nn.Module], judge_file: str = "", judge: nn.Module | None = None) -> None:
         """Let a new run begin with what another training left; one that continues ignores it.
 
-        `file` is the checkpoint of another training, or released weights (*.safetensors), which go into each of
-        `networks`.  Beside a GAN's released generator `judge_file` holds the weights of its discriminator or critic,
-        `judge`.
+        `file` is the other's checkpoint, or released weights (*.safetensors) for each of `networks`; then `judge_file`
+        holds those of a GAN's discriminator or critic, `judge`.
         """
         if self._continues or not (file or judge_file):
             return
@@ -239,9 +238,9 @@ class Run:
     def log(self, step: Step, **metrics: Tensor | float) -> None:
         """Write a step's metrics to `metrics.jsonl` and TensorBoard; the first two stand beside the progress bar.
 
-        Of several processes each gives the means over its rows.  Adds `images_per_second` since the last call, and
-        the first `learning_rate`, if images were seen since.  Raises UserError if a value is not finite, so that a
-        diverged training stops with its last good checkpoint in place.
+        Of several processes each gives the means over its rows.  Adds `images_per_second` since the last call and the
+        first `learning_rate`, if images were seen since.  Raises UserError if a value is not finite: the training
+        diverged.
         """
         values = {name: float(torch.as_tensor(value).detach()) for name, value in metrics.items()}
         if not self.share.alone:
