@@ -45,8 +45,7 @@ def export_weights(path: Path, model: nn.Module, **metadata: Any) -> None:
     """Write a model's weights for release: float16 safetensors, with the network's name and `metadata` as text.
 
     A tensor beyond float16's 65,504, as a variance of BatchNorm may be, stays float32.  Raises UserError, and writes
-    nothing, for what is not finite.  The same contents give the same bytes: notes are one text, as several come in any
-    order.
+    nothing, for what is not finite.  The same contents give the same bytes: all notes are one text, of one order.
     """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     if odd := [name for name, tensor in tensors.items() if not tensor.isfinite().all()]:

@@ -27,9 +27,8 @@ def keep_freed_memory() -> None:
 def pick_device(name: str, *, repeatable: bool = False) -> torch.device:
     """The device called `name`, or for "auto" the accelerator if there is one that computes, else the CPU.
 
-    Each of several processes (torchrun) has the accelerator of its number.  `repeatable` asks for the same bits every
-    run. Raises UserError if the device does not compute; for "auto" that is a warning, unless there are several
-    processes.
+    Each of several processes (torchrun) has the accelerator of its number.  `repeatable` asks for the same bits always.
+    Raises UserError if the device does not compute; for "auto" that is a warning, unless processes are several.
     """
     if repeatable:  # cuDNN may else choose an algorithm for ConvTranspose2d that adds in another order every time
         torch.backends.cudnn.deterministic = True

@@ -14,7 +14,7 @@ SIZE = 64
 
 
 def held_out_indices(count: int, held_out: int) -> tuple[Tensor, Tensor]:
-    """Indices, in order, of training and `held_out` images of `count`, always the same; UserError if none train."""
+    """Indices of training and `held_out` images of `count`, in order, always the same; UserError if all are held."""
     if held_out >= count:
         raise UserError(f"--held-out {held_out} leaves none of {count} images for training")
     order = torch.randperm(count, generator=generator("held out"))

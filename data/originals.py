@@ -199,8 +199,8 @@ def public(name: str, sources: Path, download: bool, seed: int) -> Originals:
 def own(path: Path, name: str) -> Originals:
     """Images of a folder and its sub-folders, with labels if they are digits, as originals of the set `name`.
 
-    Of copies, by pixels in the course's form, one is taken, and stderr says so.  Raises UserError, in one sentence, for
-    an image or label that cannot be used, or for two labels of one image.
+    An image that is there several times, by its pixels in the course's form, is taken once, and stderr says so.  Raises
+    UserError, in one sentence, for an image or label that cannot be used, or for two labels of one image.
     """
     images = [file for file in list_files(path, below=True) if is_image(file)]
     if name == "face":
