@@ -20,21 +20,16 @@ from data.tree import MANIFEST
 ROOT = Path(__file__).resolve().parent.parent
 
 
-@pytest.fixture(scope="module")
-def classes():
-    """A function that writes USPS-like digits, 16x16, into folders named after their classes."""
-
-    def write(folder: Path, count: int = 40) -> Path:
-        for index in range(count):
-            path = folder / str(LABELS["usps"][index]) / f"{index:02d}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(png(pixels("usps")[index]))
-        return folder
-
-    return write
+def classes(folder: Path, count: int = 40) -> Path:
+    """USPS-like digits, 16x16, in folders named after their classes."""
+    for index in range(count):
+        path = folder / str(LABELS["usps"][index]) / f"{index:02d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(png(pixels("usps")[index]))
+    return folder
 
 
-def test_an_interrupted_run_leaves_no_set(prepare, classes, tmp_path, monkeypatch):
+def test_an_interrupted_run_leaves_no_set(prepare, tmp_path, monkeypatch):
     """Ctrl-C amid the writing: the next run, of corrected labels, holds nothing of the earlier one."""
     source = classes(tmp_path / "own")
     options = ("--only", "usps", "--input", source)
@@ -50,7 +45,7 @@ def test_an_interrupted_run_leaves_no_set(prepare, classes, tmp_path, monkeypatc
     assert contents(tmp_path / "tree") == contents(tmp_path / "fresh")
 
 
-def test_a_set_is_known_by_its_content(prepare, classes, tmp_path, capsys):
+def test_a_set_is_known_by_its_content(prepare, tmp_path, capsys):
     """Other names, another folder's name and other compression are the same set; a pixel or a label is another."""
     source = classes(tmp_path / "own")
     folder = tmp_path / "tree"
@@ -78,7 +73,7 @@ def test_a_set_is_known_by_its_content(prepare, classes, tmp_path, capsys):
     assert "was not made by prepare_data.py" in capsys.readouterr().err
 
 
-def test_one_process_at_a_time(prepare, classes, tmp_path, capsys):
+def test_one_process_at_a_time(prepare, tmp_path, capsys):
     """While another one writes into the tree, or fetches originals; when that one is killed, its lock is free."""
     importlib.import_module("with_torchvision")
     source, folder = classes(tmp_path / "own"), tmp_path / "tree"
@@ -167,7 +162,7 @@ def test_own_digits(prepare, name, write, tmp_path, capsys):
     assert capsys.readouterr().err == ""
 
 
-def test_own_digits_of_other_channels(prepare, classes, tmp_path):
+def test_own_digits_of_other_channels(prepare, tmp_path):
     """Colour becomes grey for USPS, grey becomes colour for SVHN; grey is no MNIST-M."""
     source = classes(tmp_path / "own")
     assert prepare(tmp_path / "svhn", "--only", "svhn", "--input", source) == 0
@@ -222,7 +217,7 @@ def test_what_lies_about_does_no_harm(prepare, tmp_path, capsys):
     assert capsys.readouterr().err == ""
 
 
-def test_an_image_is_in_one_split(prepare, classes, tmp_path, capsys):
+def test_an_image_is_in_one_split(prepare, tmp_path, capsys):
     """Copies under other names, folders, links and formats are one image; with two labels they are refused."""
     own = classes(tmp_path / "own")
     for number, path in enumerate(sorted(own.rglob("*.png"))):
@@ -247,7 +242,7 @@ def test_an_image_is_in_one_split(prepare, classes, tmp_path, capsys):
     assert f"usps: 1 images of val are in train too, {names['val'][0]} first" in capsys.readouterr().err
 
 
-def test_folders_that_are_refused(prepare, classes, tmp_path, capsys):
+def test_folders_that_are_refused(prepare, tmp_path, capsys):
     def refusal(name: str, path: Path) -> str:
         assert prepare(tmp_path / "tree", "--only", name, "--input", path) == 2
         return capsys.readouterr().err
