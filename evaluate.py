@@ -24,7 +24,7 @@ from typing import Any
 
 import torch
 
-from common.config import Parser, UserError, checked, first_five, given_path
+from common.config import Parser, UserError, checked, first_five, given_path, warn
 from common.device import pick_device
 from common.images import labelled_grid, make_grid, save_image
 from data import reading
@@ -49,11 +49,11 @@ def _faces(options: argparse.Namespace) -> Result:
     device = pick_device(options.device)
     images, problems = read_faces(paths)
     for problem in problems[:5]:
-        reading.warn(problem)
+        warn(problem)
     counts = face_counts(images)
     found = {"none": counts.count(0), "one": counts.count(1), "several": sum(count > 1 for count in counts)}
     if real and len(real) < len(images):
-        reading.warn(f"the floor is of {len(real)} images, fewer than {len(images)}, and so too high")
+        warn(f"the floor is of {len(real)} images, fewer than {len(images)}, and so too high")
     result = {
         "images": len(images),
         **distances(images, reference, sample_of(real, len(images)), device),

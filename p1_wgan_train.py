@@ -27,7 +27,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
 
 from common.config import option, parse_config
 from data.augment import POLICIES, diff_augment, flip
@@ -88,21 +87,6 @@ def gradient_penalty(critic: Critic, real: Tensor, fake: Tensor, share: Tensor) 
     return (gradient.float().square().sum((1, 2, 3)).add(1e-12).sqrt() - 1).square().mean()
 
 
-@torch.no_grad()
-def clip_weights(critic: Critic, bound: float) -> None:
-    """Bound every weight to [-bound, bound] (Arjovsky et al. 2017)."""
-    for weight in critic.parameters():
-        weight.clamp_(-bound, bound)
-
-
-def optimizers(generator: Generator, critic: Critic, config: Config) -> tuple[Optimizer, Optimizer]:
-    """RMSprop under weight clipping, Adam under the penalty, as in the two papers' algorithms."""
-    both = (generator.parameters(), config.learning_rate_g), (critic.parameters(), config.learning_rate_c)
-    if config.recipe == "original":
-        return tuple(torch.optim.RMSprop(weights, rate) for weights, rate in both)
-    return tuple(torch.optim.Adam(weights, rate, betas=(0.0, 0.9), fused=True) for weights, rate in both)
-
-
 def main() -> None:
     config = parse_config(Config, __doc__, presets={"original": ORIGINAL})
     check_scores(config.held_out, config.score_every)
@@ -113,7 +97,10 @@ def main() -> None:
     G = run.network(Generator().apply(initialize_weights))
     critic = run.network(Critic(batch_norm=clipped).apply(initialize_weights))
     ema = Average(G, config.ema_half_life)
-    optimizer_g, optimizer_c = optimizers(G, critic, config)
+    # RMSprop under weight clipping, Adam under the penalty, as in the two papers' algorithms.
+    optimizer = torch.optim.RMSprop if clipped else partial(torch.optim.Adam, betas=(0.0, 0.9), fused=True)
+    optimizer_g = optimizer(G.parameters(), config.learning_rate_g)
+    optimizer_c = optimizer(critic.parameters(), config.learning_rate_c)
     state = {"optimizer_g": optimizer_g, "optimizer_c": optimizer_c}
     run.restore(faces.fingerprint, g=G, critic=critic, ema=ema.network, **state)
     run.start(config.start, [G, ema.network], config.start_critic, critic)
@@ -138,7 +125,8 @@ def main() -> None:
                     penalty = gradient_penalty(critic, shown_real, shown_fake, step.random.rand(1, 1, 1))
             run.minimize(PENALTY_WEIGHT * penalty - distance(c_real, c_fake), optimizer_c)
             if clipped:
-                clip_weights(critic, CLIP)
+                for weight in critic.parameters():
+                    weight.data.clamp_(-CLIP, CLIP)
 
         # Generator: raise the critic's score of its last images.
         with run.autocast(), frozen(critic):

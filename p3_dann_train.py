@@ -138,11 +138,6 @@ def trusted(teacher: Tensor, earlier: Tensor | None, done: float) -> tuple[Tenso
     return (teacher, ramp) if earlier is None else (torch.lerp(earlier, teacher, ramp / 2), 1.0)
 
 
-def commonest_class(logits: Tensor, run: Run) -> Tensor:
-    """The share of the commonest of the ten predicted classes: near 1 when the training has collapsed."""
-    return run.share.mean(F.one_hot(logits.argmax(1), 10).float().mean(0)).max()
-
-
 def shown(images: Tensor, config: Config, random: Stream, is_target: bool) -> Tensor:
     """A whole batch (batch, 3, 28, 28) in [-1, 1] as the network sees it in training.
 
@@ -238,7 +233,8 @@ def main() -> None:
 
         if step.is_logged:
             if adapts:
-                metrics["commonest_class"] = commonest_class(target_logits, run)
+                classes = run.share.mean(F.one_hot(target_logits.argmax(1), 10).float().mean(0))
+                metrics["commonest_class"] = classes.max()  # near 1 when the training has collapsed
             run.log(step, loss=loss, **metrics)
         if step.due(config.sample_every):
             run.log(step, **accuracies(ema.network, watched, config.standardized))

@@ -22,10 +22,10 @@ import torch
 from torch import Tensor
 
 from common.checkpoint import CHECKPOINTS
-from common.config import in_one_line, option, parse_config
+from common.config import in_one_line, option, parse_config, warn
 from common.device import pick_device
 from common.files import atomic_write, require_file
-from data.reading import decode_image, decode_images, list_images, warn, warn_of_others
+from data.reading import decode_image, decode_images, list_images, warn_of_others
 from sampling.labels import TARGETS, load_dann, predict
 
 DIGIT_SIZE, FAR = 28, 4  # pixels; a side as many times longer or shorter is far from it

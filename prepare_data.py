@@ -24,11 +24,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.config import UserError, option, parse_config
+from common.config import UserError, option, parse_config, warn
 from common.files import locked
 from data.builtin import write_builtin
 from data.originals import own, public
-from data.reading import warn
 from data.tree import COURSE, HEADER, SPLITS, describe, image_folder, read_manifest, recipe_of, row_of, write_set
 
 

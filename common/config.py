@@ -33,6 +33,11 @@ def in_one_line(text: str) -> str:
     return "".join(letter if letter.isprintable() or letter == " " else ascii(letter)[1:-1] for letter in text)
 
 
+def warn(text: str) -> None:
+    """One line on stderr."""
+    print(in_one_line(f"warning: {text}"), file=sys.stderr)
+
+
 def first_sentence(error: Exception | str) -> str:
     """What a library says of an error, which may go on for a page; the error's kind if it says nothing."""
     return (str(error) or type(error).__name__).splitlines()[0].split(". ")[0]

@@ -4,11 +4,10 @@ import contextlib
 import ctypes
 import hashlib
 import os
-import sys
 
 import torch
 
-from common.config import UserError, first_sentence, in_one_line
+from common.config import UserError, first_sentence, warn
 
 
 def processes() -> int:
@@ -45,7 +44,7 @@ def pick_device(name: str, *, repeatable: bool = False) -> torch.device:
         reason = f"the accelerator cannot be used ({first_sentence(error)})"
     if processes() > 1:  # the others may have taken theirs
         raise UserError(f"{reason}, use --device cpu for all processes")
-    print(in_one_line(f"warning: {reason}, so the CPU is"), file=sys.stderr)
+    warn(f"{reason}, so the CPU is")
     return _of_this_process(torch.device("cpu"))
 
 

@@ -3,14 +3,13 @@
 import io
 import os
 import re
-import sys
 from pathlib import Path
 
 import torch
 from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 from torch import Tensor
 
-from common.config import UserError, first_five, in_one_line
+from common.config import UserError, first_five, warn
 from common.files import atomic_write, remove_parts, require_file
 
 SOFTWARE = "dlcv-hw2"  # written into our PNG files, so that a later run can tell its own files from the user's
@@ -42,9 +41,9 @@ def make_grid(images: Tensor, columns: int, gap: int = 2, scale: int = 1) -> Ten
     return sheet
 
 
-def labelled_grid(images: Tensor, labels: list[int], right: list[bool], columns: int, scale: int = 2) -> Tensor:
+def labelled_grid(images: Tensor, labels: list[int], right: list[bool], columns: int) -> Tensor:
     """A sheet of uint8 (n, 3, 28, 28) digits, each with its label beneath, a wrong one in vermilion and in brackets."""
-    height, width = scale * images.shape[2], scale * images.shape[3]
+    height, width = 2 * images.shape[2], 2 * images.shape[3]
     font = ImageFont.load_default(20)
     cells = []
     for image, label, good in zip(images, labels, right, strict=True):
@@ -93,8 +92,7 @@ def prepare_output_folder(folder: Path, names: list[str], pattern: str) -> None:
     except OSError as error:
         raise UserError(f"{error.filename or folder} cannot be written: {error.strerror}") from None
     if foreign := [name for name in others if name not in ours]:
-        warning = f"warning: {folder} also holds files that are not ours: {first_five(foreign)}"
-        print(in_one_line(warning), file=sys.stderr)
+        warn(f"{folder} also holds files that are not ours: {first_five(foreign)}")
 
 
 def write_images(folder: Path, names: list[str], images: Tensor) -> None:

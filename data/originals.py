@@ -19,9 +19,9 @@ from types import ModuleType
 import numpy as np
 from PIL import Image
 
-from common.config import UserError, first_sentence
+from common.config import UserError, first_sentence, warn
 from common.files import locked
-from data.reading import DIGITS, decode_image, find_files, in_threads, is_image, list_files, read_labels, warn
+from data.reading import DIGITS, decode_image, find_files, in_threads, is_image, list_files, read_labels
 from data.tree import COURSE, Originals, stream
 
 BSDS500 = "BSR_bsds500.tgz"

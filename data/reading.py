@@ -7,7 +7,6 @@ import hashlib
 import io
 import os
 import re
-import sys
 import unicodedata
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -21,7 +20,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from tqdm import tqdm
 
-from common.config import UserError, first_five, first_sentence, in_one_line
+from common.config import UserError, first_five, first_sentence, warn
 from common.files import atomic_write, read_text, remove_parts, require_file
 
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"}
@@ -37,11 +36,6 @@ OTHER_DATA = "give another folder by --data, --source or --target, or make one: 
 T = TypeVar("T")
 
 warnings.filterwarnings("ignore", module="PIL")  # of notes in an image that nobody asked for
-
-
-def warn(text: str) -> None:
-    """One line on stderr."""
-    print(in_one_line(f"warning: {text}"), file=sys.stderr)
 
 
 def in_threads(function: Callable[[Any], T], items: Sequence[Any], title: str, unit: str = "img") -> Iterator[T]:

@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from common.config import UserError
+from common.config import UserError, warn
 from common.files import atomic_write, read_text
-from data.reading import NUM_CLASSES, decode_image, find_files, in_threads, list_images, read_labels, warn
+from data.reading import NUM_CLASSES, decode_image, find_files, in_threads, list_images, read_labels
 
 SPLITS = ("train", "val", "test")
 MANIFEST = "MANIFEST"  # in the folder of every set that prepare_data.py makes of originals: JSON

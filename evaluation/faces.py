@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from common.config import UserError, first_five
-from data.reading import decode_image, list_images, warn
+from common.config import UserError, first_five, warn
+from data.reading import decode_image, list_images
 
 FACE_SIZE = 64
 SCORED_SUFFIXES = {".bmp", ".jpg", ".jpeg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}  # pytorch-fid 0.3.0's

@@ -10,7 +10,7 @@ from torch import nn
 from common.device import generator
 from models.dcgan import Critic, Discriminator, initialize_weights, judge
 from p1_dcgan_train import accuracy, discriminator_loss, generator_loss, gradient_penalties
-from p1_wgan_train import Config, clip_weights, distance, gradient_penalty, optimizers
+from p1_wgan_train import distance, gradient_penalty
 from p3_dann_train import balance_loss, reversal_strength, teacher_loss
 
 REAL, FAKE = [3.0, 1.0, 0.0, -2.0], [1.0, 1.0, -1.0, 0.0]  # logits
@@ -135,22 +135,6 @@ def test_penalty_without_a_slope():
     penalty = gradient_penalty(critic, images(5), images(5, seed=2), torch.rand(5, 1, 1, 1))
     penalty.backward()
     assert penalty.item() == pytest.approx(1, abs=1e-5) and critic.weight.grad.isfinite().all()
-
-
-def test_clipping():
-    network = nn.Linear(2, 2)
-    network.weight.data = torch.tensor([[0.5, -0.5], [0.005, -0.01]])
-    clip_weights(network, 0.01)
-    assert torch.equal(network.weight, torch.tensor([[0.01, -0.01], [0.005, -0.01]])) and network.weight.requires_grad
-
-
-@pytest.mark.parametrize(("recipe", "kind"), [("original", torch.optim.RMSprop), ("improved", torch.optim.Adam)])
-def test_optimizers_of_the_two_papers(recipe, kind):
-    networks = nn.Linear(2, 2), nn.Linear(3, 3)
-    found = optimizers(*networks, Config(recipe=recipe, learning_rate_g=0.1, learning_rate_c=0.2))
-    for optimizer, network, rate in zip(found, networks, (0.1, 0.2), strict=True):
-        (group,) = optimizer.param_groups
-        assert type(optimizer) is kind and group["lr"] == rate and group["params"] == list(network.parameters())
 
 
 # Adaptation
