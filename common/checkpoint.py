@@ -97,10 +97,10 @@ def _remedy(path: Path) -> str:
     return f", run: {in_clone}bash hw2_download.sh"
 
 
-def load_state_dict_file(model: nn.Module, path: Path, key: str = "state_dict") -> None:
-    """Load a torch.save file, a state dict or a dict that holds one under `key`, whatever device it is tagged with."""
+def load_state_dict_file(model: nn.Module, path: Path) -> None:
+    """Load a torch.save file, a state dict or a dict with one as "state_dict", whatever device it is tagged with."""
     state = load_checkpoint(path)
-    _fill(model, state.get(key, state), path)
+    _fill(model, state.get("state_dict", state), path)
 
 
 def _fill(model: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:

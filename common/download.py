@@ -57,7 +57,7 @@ def fetch(folder: str, file: Path, digest: str) -> None:
     new = target.with_name(f".{target.name}.part")
     print(f"fetching {file.name}", file=sys.stderr)
     try:
-        parts = urlsplit(folder)
+        parts = urlsplit(folder, allow_fragments=False)
         path = quote(f"{parts.path.rstrip('/')}/{file.name}", safe="/%:@!$&'()*+,;=~")  # spaces, letters beyond ASCII
         url = urlunsplit(parts._replace(path=path))
         download_url_to_file(url, str(new), hash_prefix=digest, progress=sys.stderr.isatty())

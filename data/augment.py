@@ -17,10 +17,10 @@ def flip(images: Tensor, random: Stream) -> Tensor:
     return torch.where(random.rand(1, 1, 1) < 0.5, images.flip(3), images)
 
 
-def translate(images: Tensor, random: Stream, share: float = 0.125) -> Tensor:
-    """Shift each image (rows, c, size, size) by up to `share` of its size, zeros moving in; differentiable."""
+def translate(images: Tensor, random: Stream) -> Tensor:
+    """Shift each image (rows, c, size, size) by up to an eighth of its size, zeros moving in; differentiable."""
     count, size = len(images), images.shape[2]
-    shift = int(size * share + 0.5)
+    shift = int(size / 8 + 0.5)
     index, pixels = (torch.arange(number, device=images.device) for number in (count, size))
     rows = pixels.view(-1, 1) + random.randint(0, 2 * shift + 1, 1, 1)
     columns = pixels + random.randint(0, 2 * shift + 1, 1, 1)

@@ -102,7 +102,7 @@ def test_missing_and_broken_files_are_fetched(folder, server, start):
     assert end(start(url=server.url))[:2] == (0, VERIFIED)
     assert weights(folder) == FILES | {f"{OTHER}.broken": b"my own weights"}
     assert end(start()) == (0, VERIFIED, "")
-    stick = folder.parent / "USB Stick ü"
+    stick = folder.parent / "USB Stick ü #2"
     stick.mkdir()
     (folder / NAME).rename(stick / NAME)
     assert end(start("--url", f"file://{stick}"))[:2] == (0, VERIFIED)
