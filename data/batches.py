@@ -1,6 +1,6 @@
 """Images in the device's memory and the batches that training takes of them."""
 
-from typing import Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -8,15 +8,6 @@ from torch import Tensor
 from common.device import generator
 from common.streams import ALL
 from data.reading import fingerprint, to_unit_range
-
-
-class Place(Protocol):
-    """A training's step, as far as it says which images it sees."""
-
-    number: int
-    batch_size: int
-    rows: slice
-    seed: int | tuple[int, int]
 
 
 class Images:
@@ -31,15 +22,15 @@ class Images:
     def __len__(self) -> int:
         return len(self.images)
 
-    def order(self, place: Place, stream: str = "order") -> Tensor:
+    def order(self, step: Any, stream: str = "order") -> Tensor:
         """The indices (batch_size,) that a step visits, on the CPU, of one endless stream of permutations.
 
         So every image is visited equally often, and a batch depends on nothing but its number and the seed.
         """
-        position, rest, pieces = place.number * place.batch_size, place.batch_size, []
+        position, rest, pieces = step.number * step.batch_size, step.batch_size, []
         while rest:
             epoch, start = divmod(position, len(self))
-            key = (place.seed, stream, epoch)
+            key = (step.seed, stream, epoch)
             if key not in self._orders:
                 self._orders = {known: order for known, order in self._orders.items() if known[1] != stream}
                 self._orders[key] = torch.randperm(len(self), generator=generator(*key))
@@ -47,8 +38,8 @@ class Images:
             position, rest = position + len(pieces[-1]), rest - len(pieces[-1])
         return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
 
-    def batch(self, place: Place, stream: str = "order") -> tuple[Tensor, Tensor | None]:
+    def batch(self, step: Any, stream: str = "order") -> tuple[Tensor, Tensor | None]:
         """This process's images (rows, c, h, w) of a step's batch in [-1, 1], and their labels."""
-        order = self.order(place, stream)
-        chosen = (order if place.rows == ALL else order[place.rows]).to(self.images.device)
+        order = self.order(step, stream)
+        chosen = (order if step.rows == ALL else order[step.rows]).to(self.images.device)
         return to_unit_range(self.images[chosen]), None if self.labels is None else self.labels[chosen]

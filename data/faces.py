@@ -1,13 +1,14 @@
 """The training faces, some of them held out."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from common.config import UserError
 from common.device import generator
-from data.batches import Images, Place
+from data.batches import Images
 from data.reading import list_images, load_folder, to_unit_range
 
 SIZE = 64
@@ -35,9 +36,9 @@ class Faces:
     def __len__(self) -> int:
         return len(self._seen)
 
-    def batch(self, place: Place) -> Tensor:
+    def batch(self, step: Any) -> Tensor:
         """This process's faces (rows, 3, 64, 64) of a step's batch, in [-1, 1], channels last."""
-        return _channels_last(self._seen.batch(place)[0])
+        return _channels_last(self._seen.batch(step)[0])
 
     def examples(self, count: int) -> list[Tensor]:
         """The first `count` faces that the training sees, and of those that it does not, as `batch` returns them."""
