@@ -4,10 +4,12 @@ import contextlib
 import ctypes
 import hashlib
 import os
+from collections.abc import Iterator
 
 import torch
 
 from common.config import UserError, first_sentence, warn
+from common.small_maps import SmallMaps
 
 
 def processes() -> int:
@@ -63,18 +65,26 @@ def _of_this_process(device: torch.device) -> torch.device:
     return torch.device(device.type, number)
 
 
+def _cpu_capabilities() -> dict[str, bool]:
+    """The CPU's instruction sets; none known to PyTorch 2.6, which computes in float32 there."""
+    return getattr(torch.cpu, "get_capabilities", dict)()
+
+
 def has_fast_bf16(device: torch.device) -> bool:
     """Whether bfloat16 is faster than float32 there: a CPU with avx512_bf16 or AMX, an NVIDIA GPU from Ampere on."""
     if device.type == "cpu":
-        capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # none known to PyTorch 2.6
+        capabilities = _cpu_capabilities()
         return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
     return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
 
 
-def autocast(device: torch.device, precision: str) -> torch.autocast:
+@contextlib.contextmanager
+def autocast(device: torch.device, precision: str) -> Iterator[None]:
     """The autocast context of a `precision` option: "bf16", "fp32", or "auto" for bf16 where it is fast."""
     enabled = precision == "bf16" or (precision == "auto" and has_fast_bf16(device))
-    return torch.autocast(device.type, torch.bfloat16, enabled)
+    slow = enabled and device.type == "cpu" and not _cpu_capabilities().get("amx_bf16")
+    with torch.autocast(device.type, torch.bfloat16, enabled), SmallMaps() if slow else contextlib.nullcontext():
+        yield
 
 
 def generator(*key: int | str | tuple[int, int]) -> torch.Generator:

@@ -30,6 +30,7 @@ class Counter(TorchDispatchMode):
 def test_operations_of_a_step(script, inside, builtin, tmp_path, monkeypatch):
     """A run of eight steps less one of four, over four; no step is logged, and both end with the same sheet."""
     monkeypatch.setattr("signal.signal", lambda number, handler: None)
+    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: {"amx_bf16": True})  # no CPU's detours (small_maps.py)
     set_constants(monkeypatch, FEWER | NARROW)
     options, limit = TRAININGS[script]
     options = [builtin / option if str(option).startswith(("face/", "digits/")) else option for option in options]

@@ -104,7 +104,7 @@ class Run:
             raise UserError(f"--compile cannot be used here ({first_sentence(error)}), leave it out") from None
         return torch.compile(function)
 
-    def autocast(self) -> torch.autocast:
+    def autocast(self) -> contextlib.AbstractContextManager[None]:
         return autocast(self.device, self.config.precision)
 
     def minimize(self, loss: Tensor, optimizer: Optimizer) -> None:
