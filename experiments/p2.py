@@ -53,7 +53,7 @@ class Row:
 
 
 ROWS = [
-    *map(Row, (2.0, 2.5, 1.0)),
+    *map(Row, (2.0, 2.5, 1.0, 0.0, 4.0)),
     Row(2.0, guidance_to=0.8),
     Row(1.5, guidance_to=0.8),
     Row(2.0, steps=10, guidance_from=0.25),
