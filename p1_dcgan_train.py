@@ -16,7 +16,7 @@ batches of real and generated images that share BatchNorm's statistics, a relati
 colours and translation, flips, averaged weights with re-estimated BatchNorm statistics and a learning rate that falls
 to zero.
 
-Expect, on two CPU cores with avx512_bf16: 120 images/s, 7 hours for the default length, 1.9 GB of memory, more than
+Expect, on two CPU cores with avx512_bf16: 137 images/s, 6 hours for the default length, 1.9 GB of memory, more than
 that with --score-every; on an NVIDIA H200 in batches of 1,024, 39,000 images/s.  docs/training.md has the commands of
 the released weights: FID 26.1 and face rate 94.5 % of 1,000 faces against 1,500 of val, where real ones have 16.9.
 """

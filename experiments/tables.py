@@ -107,7 +107,21 @@ def benchmark(folder: Path) -> str:
     return f"{about}\n\n{table(header, rows)}"
 
 
-TABLES: dict[str, Callable[[Path], str]] = {"headline": headline, "bench": benchmark}
+def speed(folder: Path) -> str:
+    """How many times as fast as the plain references, in a sentence."""
+    content = read(folder / "bench.json")
+    names = {"dcgan": "DCGAN", "wgan": "WGAN", "ddpm": "diffusion", "dann": "DANN", "digits": "a thousand digits"}
+    ratios = []
+    for name, title in names.items():
+        row = content["rows"][name]
+        plain, ours = (row["sides"][side][row["unit"]]["median"] for side in ("plain", "ours"))
+        ratios.append(f"{title} {plain / ours if row['unit'] == 's' else ours / plain:.3g} ×")
+    machine = content["machine"]
+    where = f"{machine['cpu']}, {machine['threads']} threads, {machine['dtype']}"
+    return f"Beside plain references of the same work ({where}): {', '.join(ratios)}."
+
+
+TABLES: dict[str, Callable[[Path], str]] = {"headline": headline, "speed": speed, "bench": benchmark}
 MARKED = re.compile(rf"(<!-- ({'|'.join(TABLES)}) -->\n).*?(\n<!-- /\2 -->)", re.DOTALL)
 
 
