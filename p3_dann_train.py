@@ -105,6 +105,15 @@ class Config(Options):
     log_every: int = option(100, "steps between lines of metrics", low=1)
     sample_every: int = option(100_000, "images between accuracies on val and sheets of inputs", low=1, free=True)
 
+    def __post_init__(self) -> None:
+        if self.zoom_low > self.zoom_high:
+            raise UserError(f"--zoom-low {self.zoom_low} is above --zoom-high {self.zoom_high}")
+
+    @property
+    def views(self) -> int:
+        """Who learned from inverted images is asked about them too, by its students and at test time."""
+        return len(VIEWS) if self.augment and self.invert else KEEPING_COLORS
+
 
 def reversal_strength(progress: float, cap: float) -> float:
     """alpha at training progress p in [0, 1]: cap (2 / (1 + exp(-10 p)) - 1), from 0 to `cap` (arXiv:1409.7495)."""
@@ -175,10 +184,13 @@ def accuracies(network: DANN, watched: dict[str, tuple[Tensor, Tensor]], standar
     return {name: right.float().mean().item() for name, right in pairs.items()}
 
 
+def commonest_class(logits: Tensor, run: Run) -> Tensor:
+    """The share of the commonest class in the whole batch: near 1 when the training has collapsed."""
+    return run.share.mean(F.one_hot(logits.argmax(1), 10).float().mean(0)).max()
+
+
 def main() -> None:
     config = parse_config(Config, __doc__, presets=RECIPES)
-    if config.zoom_low > config.zoom_high:
-        raise UserError(f"--zoom-low {config.zoom_low} is above --zoom-high {config.zoom_high}")
     run = Run(config, use="python3 p3_inference.py IMAGE_DIR OUT.csv")
     adapts, is_target = config.method == "dann", config.method == "target"
     source = Images(*load_digits(config.target if is_target else config.source, "train"), run.device)
@@ -189,9 +201,7 @@ def main() -> None:
     weights, rate = network.parameters(), config.learning_rate
     adam = torch.optim.AdamW(weights, rate, weight_decay=config.weight_decay, fused=True)
     run.restore(f"{source.fingerprint} {target.fingerprint}", network=network, ema=ema.network, optimizer=adam)
-    # Who learned from inverted images is asked about them too, by its students and at test time.
-    views = len(VIEWS) if config.augment and config.invert else KEEPING_COLORS
-    about = {"method": config.method, "recipe": config.recipe, "standardized": config.standardized, "views": views}
+    about = {name: getattr(config, name) for name in ("method", "recipe", "standardized", "views")}
     run.release("weights.safetensors", lambda: ema.network, **about)
     classify = run.compiled(network)
 
@@ -219,7 +229,7 @@ def main() -> None:
 
             # The averaged network, asked about other views, teaches this one about target images.
             if config.teacher_weight > 0:
-                asked = random_views(config.teacher_views, views, step.random)
+                asked = random_views(config.teacher_views, config.views, step.random)
                 with run.autocast(), torch.no_grad():
                     teacher = probabilities(ema.network, target_images[own], config.standardized, asked)
                 teacher, trust = trusted(teacher, None if earlier is None else earlier[own], step.done)
@@ -233,8 +243,7 @@ def main() -> None:
 
         if step.is_logged:
             if adapts:
-                classes = run.share.mean(F.one_hot(target_logits.argmax(1), 10).float().mean(0))
-                metrics["commonest_class"] = classes.max()  # near 1 when the training has collapsed
+                metrics["commonest_class"] = commonest_class(target_logits, run)
             run.log(step, loss=loss, **metrics)
         if step.due(config.sample_every):
             run.log(step, **accuracies(ema.network, watched, config.standardized))
