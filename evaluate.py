@@ -139,7 +139,7 @@ def _labels(options: argparse.Namespace) -> Result:
 
 
 def _sheet(options: argparse.Namespace) -> Result:
-    """Put the first images of a folder on one sheet to look at, with --labels each with its label beneath."""
+    """Put images of a folder on one sheet to look at, with --labels the first ones, each with its label beneath."""
     paths, names = reading.list_images(options.folder), {}
     if options.truth and not options.labels:
         raise UserError("--truth marks wrong labels, give --labels too")
@@ -150,7 +150,9 @@ def _sheet(options: argparse.Namespace) -> Result:
         paths = [path for path in paths if names.get(path) in truth]
         if not paths:
             raise UserError(f"{options.labels} has no label for an image of {options.folder}")
-    paths = paths[: options.count]
+    # By number, a folder of digits begins with hundreds of zeros: spread evenly where no table names the images.
+    step = 1 if options.labels else max(1, len(paths) // options.count)
+    paths = paths[::step][: options.count]
     images = reading.decode_images(paths, max(reading.decode_image(paths[0]).shape[:2]), resize=True)
     if options.labels:
         shown = [names[path] for path in paths]

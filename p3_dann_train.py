@@ -103,7 +103,7 @@ class Config(Options):
     ema_half_life: int = option(40_000, "half-life of the averaged network in images, 0 = none", low=0)
     oracle: bool = option(False, "also log the accuracy on the target's val labels; it chooses nothing", free=True)
     log_every: int = option(100, "steps between lines of metrics", low=1)
-    sample_every: int = option(100_000, "images between accuracies on val and sheets of inputs", low=1, free=True)
+    sample_every: int = option(100_000, "images between sheets of inputs, and source accuracies", low=1, free=True)
 
     def __post_init__(self) -> None:
         if self.zoom_low > self.zoom_high:

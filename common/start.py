@@ -26,8 +26,19 @@ def _is_script() -> bool:
     return file is not None and ROOT in Path(file).resolve().parents[:2]
 
 
-if signal.getsignal(signal.SIGINT) is signal.default_int_handler and _is_script():
-    signal.signal(signal.SIGINT, _interrupted)
+def _missing(kind: type[BaseException], error: BaseException, trace: Any) -> None:
+    """A library that is not installed is one sentence: scripts import them before `run_script` can catch anything."""
+    if not isinstance(error, ModuleNotFoundError):
+        return sys.__excepthook__(kind, error, trace)
+    advice = "run: source .venv/bin/activate, which make demo makes, or pip3 install -r requirements.txt"
+    os.write(2, f"{Path(sys.argv[0]).name}: error: {error.name} is not installed, {advice}\n".encode(errors="replace"))
+    os._exit(2)
+
+
+if _is_script():
+    sys.excepthook = _missing
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _interrupted)
 
 
 def run_script(main: Callable[[], None]) -> None:

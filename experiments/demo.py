@@ -59,9 +59,12 @@ everything runs, and say nothing of how well the network reads real ones.</p>
 <img alt="digits like USPS's, each with its label beneath" src="$usps_png">
 <h2>What next?</h2>
 <p>Play with the networks: <code>make playground</code>. Train one: README.md says where images come from and what else
-can be trained. This takes five minutes and reads by the new weights, as every inference script can:</p>
-<pre>python3 p3_dann_train.py --recipe usps --target hw2_data/digits/usps --images 200000 --run-dir runs/first
-python3 p3_inference.py hw2_data/digits/usps/data runs/first.csv --weights runs/first/weights.safetensors</pre>
+can be trained. This takes a minute or two and reads by the new weights, as every inference script can:</p>
+<pre>source .venv/bin/activate
+python3 p3_dann_train.py --recipe usps --target hw2_data/digits/usps \
+    --images 200000 --run-dir runs/first
+python3 p3_inference.py hw2_data/digits/usps/data runs/first.csv \
+    --weights runs/first/weights.safetensors</pre>
 </html>
 """)
 

@@ -3,10 +3,13 @@
 import json
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
+from conftest import ROOT
 from PIL import Image
 from safetensors.torch import load_file
 from small_originals import contents
@@ -282,3 +285,12 @@ def test_images_that_are_no_digits(weights, inside, tmp_path):
     assert errors == "warning: 1 of the first 1 images are far from a digit's 28x28, one has 640x480\n"
     Image.effect_noise((32, 30), 50).save(folder / "a.png")
     assert inside("p3_inference.py", folder, *options)[2] == ""
+
+
+def test_a_library_that_is_missing_is_one_sentence():
+    """Without site-packages (-S), as Python is outside of the environment."""
+    done = subprocess.run(
+        [sys.executable, "-S", ROOT / "p3_dann_train.py"], check=False, capture_output=True, text=True, cwd=ROOT
+    )
+    assert done.returncode == 2 and done.stdout == ""
+    assert re.fullmatch(r"p3_dann_train.py: error: \w+ is not installed, run: .*requirements.txt\n", done.stderr)

@@ -204,7 +204,8 @@ class Run:
         config, stopping, first, begun, estimated = self.config, 0, self.step, time.monotonic(), False
         to_go = f"{self.length - self.step:,} steps of {config.batch_size} images to go"
         self.note(f"{to_go} on {self.device}, in {config.run_dir}; Ctrl-C saves and stops")
-        with tqdm(total=self.length, initial=self.step, unit="step", disable=not self.share.first) as self.progress:
+        bar = {"total": self.length, "initial": self.step, "unit": "step", "smoothing": 0}  # sheets would shake it
+        with tqdm(**bar, disable=not self.share.first) as self.progress:
             while self.step < self.length and not stopping:
                 for optimizer, rate in self._rates.items():
                     for group in optimizer.param_groups:
@@ -214,7 +215,7 @@ class Run:
                 self.progress.update()
                 if not estimated and (seconds := time.monotonic() - begun) >= ESTIMATE_AFTER:
                     estimated, rate = True, (self.step - first) / seconds
-                    hours, minutes = divmod(round((self.length - self.step) / rate / 60), 60)
+                    hours, minutes = divmod(math.ceil((self.length - self.step) / rate / 60), 60)
                     self.note(f"{rate * config.batch_size:,.0f} images/s: about {hours} h {minutes:02d} min to go")
                 stopping = self.share.largest(self.asked)
                 minutes = (time.monotonic() - self._saved_at) / 60
