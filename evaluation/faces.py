@@ -25,7 +25,7 @@ def scored_images(folder: Path) -> list[Path]:
         raise UserError(f"{folder} holds no image that pytorch-fid scores ({', '.join(sorted(SCORED_SUFFIXES))})")
     if hidden := [path.name for path in scored if path.name.startswith(".")]:
         warn(f"{folder} holds hidden images, which pytorch-fid scores too: {first_five(hidden)}")
-    if others := [path.name + "/" * path.is_dir() for path in entries if path not in set(scored)]:
+    if others := [path.name + "/" * path.is_dir() for path in sorted(set(entries) - set(scored))]:
         warn(f"{folder} also holds what pytorch-fid does not score: {first_five(others)}")
     return scored
 
