@@ -108,7 +108,7 @@ def _digits(options: argparse.Namespace) -> Result:
     paths = reading.list_images(options.folder)
     reading.warn_of_others(options.folder, paths, "not scored")
     for path in paths:
-        if path.name[0] not in "0123456789":
+        if path.name[0] not in reading.DIGITS:
             raise UserError(f"{path} does not begin with its label, a digit")
     labels = torch.tensor([int(path.name[0]) for path in paths])
     digits = reading.decode_images(paths, 28, as_stored=True)

@@ -35,7 +35,7 @@ from torch.utils.benchmark import Timer
 from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, TensorDataset
 from torch.utils.flop_counter import flop_registry
 
-from common.checkpoint import load_weights
+from common.checkpoint import CHECKPOINTS, load_weights
 from common.config import UserError, option, parse_config
 from data.augment import standardize
 from data.reading import decode_images, list_images, read_labels
@@ -52,7 +52,6 @@ CRITIC_STEPS, CLIP = 5, 0.01  # of the WGAN's paper
 GUIDANCE_SCALE, LABEL_DROPOUT = 1.0, 0.1
 FACES, MNISTM, SVHN = "face/train", "digits/mnistm", "digits/svhn"
 TRAININGS = ("dcgan", "wgan", "ddpm", "dann")
-CHECKPOINTS = Path(__file__).resolve().parent.parent / "checkpoints"
 
 
 Values = dict[str, float]

@@ -20,11 +20,12 @@ from safetensors import safe_open
 from torch import Tensor
 
 import p1_inference
+from common.checkpoint import CHECKPOINTS
 from common.config import option, parse_config
 from common.images import labelled_grid, make_grid, save_image
 from data.reading import decode_images, list_images, load_folder, read_labels
 from evaluation.faces import face_counts
-from experiments.runs import CHECKPOINTS, METHODS, RESULTS, ROOT, digests, run, write_results
+from experiments.runs import METHODS, RESULTS, ROOT, digests, run, write_results
 from sampling.labels import TARGETS
 
 NETWORKS = ("p1_dcgan", "p1_wgan", "p2_ddpm", "p3_dann_svhn", "p3_dann_usps")

@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from common.checkpoint import load_weights
+from common.checkpoint import CHECKPOINTS, load_weights
 from common.config import option, parse_config
 from common.images import make_grid, save_image
 from data.reading import decode_images, list_images, load_folder, to_unit_range
@@ -30,7 +30,7 @@ from evaluation.distances import distances, sample_of
 from evaluation.faces import face_counts
 from experiments import runs
 from experiments.headline import GRADED
-from experiments.runs import CHECKPOINTS, METHODS, RESULTS, Options
+from experiments.runs import METHODS, RESULTS, Options
 from models.dcgan import Generator
 from sampling.faces import latents, sample_images, slerp
 

@@ -22,12 +22,12 @@ import torch
 from torch import Tensor
 
 import p2_inference
-from common.checkpoint import load_weights
+from common.checkpoint import CHECKPOINTS, load_weights
 from common.config import option, parse_config
 from common.device import autocast, pick_device
 from common.images import make_grid, save_image, to_uint8
 from experiments.headline import score_digits
-from experiments.runs import CHECKPOINTS, RESULTS, ROOT, digests, read_results, run, stale, write_results
+from experiments.runs import RESULTS, ROOT, digests, read_results, run, stale, write_results
 from models.ddpm import ContextUnet
 from models.diffusion import TIMESTEPS, ancestral, final
 from sampling.digits import digit_keys, draw_digits

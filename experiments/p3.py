@@ -32,12 +32,13 @@ from sklearn.manifold import TSNE
 from sklearn.metrics import cohen_kappa_score
 from torch import Tensor
 
+from common.checkpoint import CHECKPOINTS
 from common.config import option, parse_config
 from common.device import generator
 from common.images import make_grid, save_image
 from data.reading import chunks, load_digits, load_unlabelled_digits, to_unit_range
 from experiments import runs
-from experiments.runs import CHECKPOINTS, RESULTS, Options
+from experiments.runs import RESULTS, Options
 from models.dann import DANN
 from sampling.labels import TARGETS, load_dann, mean_probabilities, network_input, predict
 

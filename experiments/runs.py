@@ -1,6 +1,5 @@
 """What the experiments share: commands and trainings as processes, and results as small JSON files."""
 
-import hashlib
 import json
 import re
 import statistics
@@ -11,12 +10,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from common.checkpoint import CHECKPOINTS
 from common.config import UserError
-from common.files import atomic_write
+from common.files import atomic_write, sha256
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "results"
-CHECKPOINTS = ROOT / "checkpoints"
 METHODS = {"dcgan": "A, DCGAN", "wgan": "B, WGAN"}  # of problem 1
 
 Options = tuple[object, ...]
@@ -78,8 +77,7 @@ def measure_rows(
 
 def digests(*names: str) -> dict[str, str]:
     """The SHA-256 of released networks by name: a result file keeps them under "weights", for `stale`."""
-    files = {name: CHECKPOINTS / f"{name}.safetensors" for name in names}
-    return {name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in files.items()}
+    return {name: sha256(CHECKPOINTS / f"{name}.safetensors") for name in names}
 
 
 def stale(content: dict[str, Any]) -> list[str]:

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from common.checkpoint import load_weights
+from common.checkpoint import CHECKPOINTS, load_weights
 from common.config import UserError
 from common.device import autocast
 from common.images import to_uint8
@@ -22,12 +22,9 @@ from models.dann import DANN
 from models.dcgan import Generator
 from models.ddpm import ContextUnet
 from models.diffusion import Denoiser
-from sampling.digits import draw_digits
+from sampling.digits import Sampler, draw_digits
 from sampling.faces import BATCH, latents, sample_images, slerp
 from sampling.labels import TARGETS, VIEWS, load_dann, probabilities
-
-CHECKPOINTS = Path(__file__).resolve().parent.parent / "checkpoints"
-Sampler = Callable[[Denoiser, Tensor, Callable[[int], Tensor]], Tensor]
 
 
 @dataclass(frozen=True)
