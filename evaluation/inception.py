@@ -48,6 +48,7 @@ def _pytorch_fid_file() -> Path:
     return file
 
 
+@functools.cache  # 95 MB are read once
 def inception_file() -> tuple[Path, str]:
     """The file of FID's Inception (Szegedy et al. 2015, the TensorFlow weights of Heusel et al. 2017) and its sha256.
 

@@ -99,6 +99,7 @@ def test_features_are_cached_by_content(tmp_path, monkeypatch):
 
 def test_weights_that_cannot_be_had(tmp_path, monkeypatch):
     def reason() -> str:
+        inception.inception_file.cache_clear()
         with pytest.raises(UserError) as caught:
             inception.inception_file()
         assert "\n" not in str(caught.value)

@@ -77,7 +77,7 @@ def test_notes(start, scratch):
     begin, plan, estimate, end, use = (scratch / "log.txt").read_text().splitlines()
     assert "starting at step 0: " in begin and "p3_dann_train.py --batch-size 8 " in begin
     assert f" {STEPS} steps of 8 images to go on cpu, in " in plan and plan.endswith("; Ctrl-C saves and stops")
-    assert re.search(r" [\d,]+ images/s: about 0 h 0\d min to go$", estimate)
+    assert re.search(r" [\d,]+ images/s: about \d min to go$", estimate)
     assert re.search(r" finished: weights in .*/weights.safetensors, samples in .*/samples$", end)
     assert re.search(r" next: python3 p3_inference.py .*--weights .*/weights.safetensors'?$", use)
 

@@ -18,6 +18,11 @@ from common.files import atomic_write, locked, remove_parts
 from common.images import save_image
 
 
+def has_metrics(path: Path) -> bool:
+    file = path / "metrics.jsonl"
+    return file.exists() and file.stat().st_size > 0  # an empty one was left by a start that failed
+
+
 class RunFolder:
     """`config.json`, `metrics.jsonl`, `log.txt`, `samples/` and `tensorboard/` below `path`, which it locks."""
 
@@ -26,10 +31,6 @@ class RunFolder:
         self._lock = contextlib.ExitStack()
         self._lock.enter_context(locked(path))
         remove_parts(path)
-
-    def has_metrics(self) -> bool:
-        file = self.path / "metrics.jsonl"
-        return file.exists() and file.stat().st_size > 0  # an empty one was left by a start that failed
 
     def begin(self, config: dict[str, Any], step: int) -> None:
         """Write the configuration and open the logs, of which lines after `step` are dropped: they come again."""

@@ -21,7 +21,7 @@ from common.checkpoint import export_weights, load_checkpoint, load_weights, sav
 from common.config import UserError, first_sentence, option, to_json
 from common.device import autocast, generator, pick_device
 from common.streams import Stream
-from training.folder import RunFolder
+from training.folder import RunFolder, has_metrics
 from training.processes import join
 
 ESTIMATE_AFTER = 20  # seconds of training, after which it is said how long the rest takes
@@ -88,6 +88,9 @@ class Run:
         self.folder: RunFolder | None = None
         self.asked = 0  # the number of the signal that asked this process to stop
         self._releases: dict[str, tuple[Callable[[], nn.Module], dict[str, Any]]] = {}
+        self.checkpoint: Path = config.run_dir / "checkpoint.pt"
+        if not config.resume and (self.checkpoint.exists() or has_metrics(config.run_dir)):  # before data are read
+            raise UserError(f"{config.run_dir} already holds a training: add --resume, or choose another --run-dir")
         torch.manual_seed(config.seed)
 
     def network(self, network: nn.Module) -> nn.Module:
@@ -125,7 +128,6 @@ class Run:
         self._fixed = {name: value for name, value in options if name not in free} | {"data": data}
         self._state = state
         self._rates = {part: part.param_groups[0]["lr"] for part in state.values() if isinstance(part, Optimizer)}
-        self.checkpoint: Path = self.config.run_dir / "checkpoint.pt"
         saved = self._open() if self.share.first else None
         if self.share.of_first(self._fixed) != self._fixed:
             raise UserError("this process was started with other options or training data than the first")
@@ -143,11 +145,9 @@ class Run:
 
     def _open(self) -> dict[str, Any] | None:
         config, self.folder, saved = self.config, RunFolder(self.config.run_dir), None
-        if config.resume and self.checkpoint.exists():
+        if self.checkpoint.exists():
             saved = load_state(self.checkpoint)
             self._refuse_differences(saved["fixed"])
-        elif self.checkpoint.exists() or (self.folder.has_metrics() and not config.resume):
-            raise UserError(f"{config.run_dir} already holds a training: add --resume, or choose another --run-dir")
         step = saved["step"] if saved else 0
         if step > self.length:
             raise UserError(f"{self.checkpoint} is at step {step} already, beyond --images {config.images}: give more")
@@ -216,7 +216,8 @@ class Run:
                 if not estimated and (seconds := time.monotonic() - begun) >= ESTIMATE_AFTER:
                     estimated, rate = True, (self.step - first) / seconds
                     hours, minutes = divmod(math.ceil((self.length - self.step) / rate / 60), 60)
-                    self.note(f"{rate * config.batch_size:,.0f} images/s: about {hours} h {minutes:02d} min to go")
+                    time_left = f"{hours} h {minutes:02d} min" if hours else f"{minutes} min"
+                    self.note(f"{rate * config.batch_size:,.0f} images/s: about {time_left} to go")
                 stopping = self.share.largest(self.asked)
                 minutes = (time.monotonic() - self._saved_at) / 60
                 if stopping or self.step == self.length or minutes >= config.save_minutes:
