@@ -28,7 +28,7 @@ from common.config import Parser, UserError, checked, first_five, given_path, wa
 from common.device import pick_device
 from common.images import labelled_grid, make_grid, save_image
 from data import reading
-from data.faces import held_out_indices
+from data.batches import held_out_indices
 from evaluation.distances import distances, sample_of
 from evaluation.faces import face_counts, read_faces, scored_images
 from evaluation.judges import classify, digit_quality, load_judge

@@ -33,7 +33,7 @@ from torch.nn import functional as F
 
 from common.config import option, parse_config
 from data.augment import POLICIES, diff_augment, flip
-from data.faces import Faces
+from data.batches import Faces
 from evaluation.watching import check_scores, watch
 from models.dcgan import LATENT_SIZE, Discriminator, Generator, initialize_weights, judge
 from sampling.faces import with_fresh_batch_norm

@@ -1,13 +1,24 @@
-"""Images in the device's memory and the batches that training takes of them."""
+"""Images in the device's memory, the batches that training takes of them, and faces, of which some are held out."""
 
+import functools
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from common.config import UserError
 from common.device import generator
 from common.streams import ALL
-from data.reading import fingerprint, to_unit_range
+from data.reading import fingerprint, list_images, load_folder, to_unit_range
+
+FACE_SIZE = 64
+
+
+@functools.lru_cache(4)  # this epoch's and the last one's, of two domains
+def permutation(count: int, *key: Any) -> Tensor:
+    """The order (count,) of the stream `key`, on the CPU."""
+    return torch.randperm(count, generator=generator(*key))
 
 
 class Images:
@@ -17,7 +28,6 @@ class Images:
         self.fingerprint = fingerprint(images, *([] if labels is None else [labels]))
         self.images = images.to(device)
         self.labels = None if labels is None else labels.to(device)
-        self._orders: dict[tuple, Tensor] = {}  # the last epoch of each stream
 
     def __len__(self) -> int:
         return len(self.images)
@@ -30,11 +40,7 @@ class Images:
         position, rest, pieces = step.number * step.batch_size, step.batch_size, []
         while rest:
             epoch, start = divmod(position, len(self))
-            key = (step.seed, stream, epoch)
-            if key not in self._orders:
-                self._orders = {known: order for known, order in self._orders.items() if known[1] != stream}
-                self._orders[key] = torch.randperm(len(self), generator=generator(*key))
-            pieces.append(self._orders[key][start : start + rest])
+            pieces.append(permutation(len(self), step.seed, stream, epoch)[start : start + rest])
             position, rest = position + len(pieces[-1]), rest - len(pieces[-1])
         return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
 
@@ -43,3 +49,38 @@ class Images:
         order = self.order(step, stream)
         chosen = (order if step.rows == ALL else order[step.rows]).to(self.images.device)
         return to_unit_range(self.images[chosen]), None if self.labels is None else self.labels[chosen]
+
+
+def held_out_indices(count: int, held_out: int) -> tuple[Tensor, Tensor]:
+    """Indices of training and `held_out` images of `count`, in order, always the same; UserError if all are held."""
+    if held_out >= count:
+        raise UserError(f"--held-out {held_out} leaves none of {count} images for training")
+    order = torch.randperm(count, generator=generator("held out"))
+    return order[held_out:].sort().values, order[:held_out].sort().values
+
+
+class Faces:
+    """The faces of a folder, 64 x 64, on `device`: what a training sees, and `held_out` others, of `held_out_paths`."""
+
+    def __init__(self, folder: Path, held_out: int, device: torch.device | str = "cpu"):
+        faces, paths = load_folder(folder, FACE_SIZE), list_images(folder)
+        seen, kept = held_out_indices(len(faces), held_out)
+        self._seen = Images(faces[seen], device=device)
+        self._held_out = faces[kept].to(device)
+        self.held_out_paths = [paths[index] for index in kept]
+        self.fingerprint = self._seen.fingerprint
+
+    def __len__(self) -> int:
+        return len(self._seen)
+
+    def batch(self, step: Any) -> Tensor:
+        """This process's faces (rows, 3, 64, 64) of a step's batch, in [-1, 1], channels last."""
+        return _channels_last(self._seen.batch(step)[0])
+
+    def examples(self, count: int) -> list[Tensor]:
+        """The first `count` faces that the training sees, and of those that it does not, as `batch` returns them."""
+        return [_channels_last(to_unit_range(faces[:count])) for faces in (self._seen.images, self._held_out)]
+
+
+def _channels_last(images: Tensor) -> Tensor:
+    return images.contiguous(memory_format=torch.channels_last)

@@ -7,9 +7,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from common.config import UserError, first_five, warn
+from data.batches import FACE_SIZE
 from data.reading import decode_image, list_images
 
-FACE_SIZE = 64
 SCORED_SUFFIXES = {".bmp", ".jpg", ".jpeg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}  # pytorch-fid 0.3.0's
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from common.config import UserError
-from data.faces import Faces
+from data.batches import Faces
 from evaluation.distances import distances
 from evaluation.inception import inception_file
 from models.dcgan import judge as judge_both

@@ -30,8 +30,7 @@ from experiments.headline import score_digits
 from experiments.runs import RESULTS, ROOT, digests, read_results, run, stale, write_results
 from models.ddpm import ContextUnet
 from models.diffusion import TIMESTEPS, ancestral, final
-from sampling.digits import digit_keys, draw_digits
-from sampling.mistakes import six_of_600, time_reversed
+from sampling.digits import digit_keys, draw_digits, six_of_600, time_reversed
 
 GUIDANCE = p2_inference.Config.guidance_scale  # what hw2_2.sh does
 SHOWN = [round(TIMESTEPS * share / 5) for share in range(6)]  # steps done in the six images of the reverse process

@@ -18,8 +18,8 @@ from data.reading import IMAGE_SUFFIXES
 from models.diffusion import TIMESTEPS
 from playground import answers
 from playground.answers import Networks
+from sampling.digits import six_of_600, time_reversed
 from sampling.faces import BATCH, latents
-from sampling.mistakes import six_of_600, time_reversed
 
 MAX_SEED = 2**53 - 1  # beyond, the browser's numbers are not exact
 FACES, LAST_FACE = 16, 1000  # shown at once; what hw2_1.sh draws

@@ -7,8 +7,7 @@ import torch
 from conftest import random_images
 
 from common.config import UserError
-from data.batches import Images
-from data.faces import Faces, held_out_indices
+from data.batches import Faces, Images, held_out_indices
 from data.reading import fingerprint, to_unit_range
 
 ALL = slice(None)

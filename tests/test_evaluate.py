@@ -12,7 +12,7 @@ from conftest import random_images
 from PIL import Image
 
 import evaluate
-from data.faces import held_out_indices
+from data.batches import held_out_indices
 from data.reading import list_images, read_labels
 from evaluation import inception
 from models.classifier import Classifier

@@ -18,7 +18,7 @@ from common.images import encode_png
 from data.reading import MAX_PIXELS
 from models.diffusion import TIMESTEPS, alpha_bar_schedule
 from playground import answers
-from sampling.mistakes import six_of_600, time_reversed
+from sampling.digits import six_of_600, time_reversed
 
 ROOT = Path(__file__).resolve().parent.parent
 TABS = ("Faces", "Digits", "Labels", "Why")

@@ -8,7 +8,7 @@ from conftest import random_images
 from torch import nn
 
 import sampling.faces
-from data.faces import Faces
+from data.batches import Faces
 from evaluation.watching import overfitting
 from models.dcgan import Discriminator, Generator
 from sampling.faces import SAMPLE_SEED, latents, with_fresh_batch_norm
