@@ -4,7 +4,7 @@
     python3 prepare_data.py hw2_data --sources DIR              # of originals that lie in DIR; fetch what it lacks
     python3 prepare_data.py hw2_data --only svhn --input DIR    # of a folder of your own images, see docs/data.md
     python3 prepare_data.py --verify hw2_data                   # read every image, print a table beside the course's
-    python3 prepare_data.py --builtin builtin_data              # a small stand-in
+    python3 prepare_data.py --builtin TREE                      # a small stand-in
 
 Training and test set of each original (CelebA; MNIST over patches of BSDS500; SVHN; USPS) are pooled and split anew
 with the course's numbers: 80 % of 80 % of the digits are train, 20 % of 80 % val, the rest is test, with its labels in
@@ -13,7 +13,7 @@ originals give the same images.
 
 A set appears whole, with a MANIFEST of counts, means and SHA-256, or not at all, and is never overwritten: made again
 of the same pixels and labels it is there already, of others it is refused.  The built-in data are for smoke runs and
-tests only: scikit-learn's digits restyled, and faces drawn by the script.
+tests only: scikit-learn's digits restyled, and the released DCGAN's faces.
 """
 
 from common.start import run_script
@@ -24,24 +24,27 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from common.checkpoint import CHECKPOINTS, load_weights
 from common.config import UserError, option, parse_config, warn
 from common.files import locked
-from data.builtin import write_builtin
-from data.originals import own, public
-from data.tree import COURSE, HEADER, SPLITS, describe, image_folder, read_manifest, recipe_of, row_of, write_set
+from data.builtin import restyled
+from data.originals import checksum_of, digest_of, own, public
+from data.tree import COURSE, HEADER, SPLITS, Originals, describe, read_manifest, recipe_of, row_of, write_set
+from models.dcgan import Generator
+from sampling.faces import latents, sample_images
 
 
 @dataclass(frozen=True)
 class Config:
-    folder: Path = option(None, "the data tree: to make, to verify, or to fill with the built-in data")
+    folder: Path = option(None, "the data tree: to make or to verify")
     only: str = option("", "some of face,mnistm,svhn,usps; without it all four")
     sources: Path = option(Path("originals"), "folder of the originals, laid out as docs/data.md says")
     download: bool = option(True, "fetch the originals that --sources lacks")
     input: str = option("", "folder of your own images of the one set that --only names")
     verify: bool = option(False, "read every image and print a table beside the course's numbers")
-    builtin: bool = option(False, "make the built-in data in a new or empty folder")
-    count: int = option(600, "--builtin: training digits of each set; a third val, half faces", low=30, high=1200)
-    seed: int = option(0, "of the split, of MNIST-M's patches and of the built-in data", low=0)
+    builtin: bool = option(False, "make the sets of the built-in digits and faces")
+    count: int = option(1000, "built-in originals of each set; FID needs the two val faces of 40", low=40, high=1797)
+    seed: int = option(0, "of the split, of MNIST-M's patches and of the built-in images", low=0)
 
 
 @contextlib.contextmanager
@@ -66,7 +69,7 @@ def verify(root: Path, names: list[str]) -> int:
         with told(errors):
             manifest = read_manifest(domain)
         for split in SPLITS:
-            if split == "test" and not manifest and not image_folder(domain, name, split).exists():
+            if split == "test" and not manifest and not (domain / split).exists():
                 continue  # the course's test.csv is a format sample without images
             with told(errors):
                 found = describe(domain, name, split, seen)
@@ -78,6 +81,21 @@ def verify(root: Path, names: list[str]) -> int:
     return len(errors)
 
 
+def originals_of(config: Config, name: str) -> Originals:
+    """What the options say that the set `name` is made of."""
+    if config.input:
+        return own(Path(config.input), name)
+    if not config.builtin:
+        return public(name, config.sources, config.download, config.seed)
+    if name != "face":
+        return restyled(name, config.count, config.seed)
+    network = Generator()
+    load_weights(network, CHECKPOINTS / "p1_dcgan.safetensors")
+    faces = sample_images(network.eval(), latents(config.count, config.seed)).permute(0, 2, 3, 1).numpy()
+    source = f"{config.count:,} faces by the released DCGAN"
+    return Originals(source, checksum_of([digest_of(faces)]), config.count, None, lambda index: faces[index])
+
+
 def make(config: Config, names: list[str]) -> None:
     """Make the sets `names`; those that an interrupted run finished are kept.  Raises UserError if others are there."""
     places = {name: config.folder / COURSE[name].folder for name in names}
@@ -85,10 +103,7 @@ def make(config: Config, names: list[str]) -> None:
         if place.exists() and read_manifest(place) is None:
             raise UserError(f"{place} is there already and was not made by prepare_data.py, choose another folder")
     for name, place in places.items():
-        if config.input:
-            originals = own(Path(config.input), name)
-        else:
-            originals = public(name, config.sources, config.download, config.seed)
+        originals = originals_of(config, name)
         with locked(config.folder):
             if not place.exists():
                 write_set(config.folder, name, originals, config.seed)
@@ -106,18 +121,14 @@ def main() -> None:
     names = [name.strip() for name in config.only.split(",")] if config.only else list(COURSE)
     if unknown := [name for name in names if name not in COURSE]:
         raise UserError(f"--only: {unknown[0]!r} is not one of {', '.join(COURSE)}")
-    if config.verify and config.builtin:
-        raise UserError("give only one of --verify and --builtin")
+    if config.verify + config.builtin + bool(config.input) > 1:
+        raise UserError("give only one of --verify, --builtin and --input")
     if config.input and len(names) != 1:
         raise UserError("--input is of one set: name it, for example --only svhn")
     try:
         if config.verify:
             sys.exit(2 if verify(config.folder, names) else 0)
-        elif config.builtin:
-            with locked(config.folder):
-                write_builtin(config.folder, config.count, config.seed)
-        else:
-            make(config, names)
+        make(config, names)
     except OSError as error:
         if isinstance(error, BrokenPipeError):
             raise
