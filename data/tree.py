@@ -17,7 +17,7 @@ from common.files import atomic_write, read_text
 from data.reading import NUM_CLASSES, decode_image, find_files, in_threads, list_images, read_labels
 
 SPLITS = ("train", "val", "test")
-MANIFEST = "MANIFEST"  # in the folder of every set that prepare_data.py makes of originals: JSON
+MANIFEST = "MANIFEST"  # in the folder of every set that prepare_data.py makes: JSON
 
 
 class CourseSet(NamedTuple):

@@ -218,7 +218,7 @@ def test_wrong_data(refused_inside, builtin, tmp_path):
     digits = builtin / "digits" / "usps" / "data"
     assert "00000.png is 28x28, expected 64x64" in refused_inside("p1_wgan_train.py", "--data", digits, *run)
     gan = ("p1_dcgan_train.py", "--data", builtin / "face" / "train")
-    assert "--held-out 15 leaves none of 15 images" in refused_inside(*gan, "--held-out", 15, *run)
+    assert "--held-out 54 leaves none of 54 images" in refused_inside(*gan, "--held-out", 54, *run)
     for held_out in (0, 1):  # a distance needs two
         reason = refused_inside(*gan, "--score-every", 100, "--held-out", held_out, *run)
         assert "--score-every compares samples with held-out faces, give --held-out 2 or more" in reason
