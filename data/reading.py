@@ -96,9 +96,10 @@ def list_images(folder: Path) -> list[Path]:
 
 
 def _did_you_mean(folder: Path, wanted: Callable[[Path], bool]) -> str:
-    """A question that names the first folder, one or two levels below `folder`, with a file that is `wanted`."""
+    """A question: the first folder, one or two levels below `folder`, test/ last, with a file that is `wanted`."""
     with contextlib.suppress(OSError):
-        for path in (*sorted(folder.glob("*/*")), *sorted(folder.glob("*/*/*"))):
+        files = [*folder.glob("*/*"), *folder.glob("*/*/*")]
+        for path in sorted(files, key=lambda path: (path.parent.name == "test", len(path.parts), path)):
             if wanted(path):
                 return f"; did you mean {path.parent}?"
     return ""
