@@ -18,9 +18,7 @@ tests only: scikit-learn's digits restyled, and the released DCGAN's faces.
 
 from common.start import run_script
 
-import contextlib
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,38 +45,30 @@ class Config:
     seed: int = option(0, "of the split, of MNIST-M's patches and of the built-in images", low=0)
 
 
-@contextlib.contextmanager
-def told(errors: list[UserError]) -> Iterator[None]:
-    """A refusal is printed and kept, and what follows is read nevertheless."""
-    try:
-        yield
-    except UserError as error:
-        print(f"prepare_data.py: error: {error}", file=sys.stderr)
-        errors.append(error)
-
-
 def verify(root: Path, names: list[str]) -> int:
     """Print a table of the splits under `root`, and on stderr a sentence for each that cannot be used; their number."""
     if not root.is_dir():
         raise UserError(f"{root} is {'not a folder' if root.exists() else 'missing'}")
     print(HEADER)
-    errors: list[UserError] = []
+    unusable = 0
     for name in names:
-        course, manifest, seen = COURSE[name], None, {}
+        course, seen = COURSE[name], {}
         domain = root / course.folder
-        with told(errors):
-            manifest = read_manifest(domain)
         for split in SPLITS:
-            if split == "test" and not manifest and not (domain / split).exists():
-                continue  # the course's test.csv is a format sample without images
-            with told(errors):
+            try:
+                manifest = read_manifest(domain)
+                if split == "test" and not manifest and not (domain / split).exists():
+                    continue  # the course's test.csv is a format sample without images
                 found = describe(domain, name, split, seen)
                 print(row_of(name, split, found), flush=True)
                 if manifest and found["sha256"] != manifest["sha256"][split]:
                     raise UserError(f"{domain}: the {split} split is not what its MANIFEST says, it was changed")
                 if found["modes"] != [course.mode]:
                     warn(f"{domain}: the {split} images are {', '.join(found['modes'])}, the course's {course.mode}")
-    return len(errors)
+            except UserError as error:
+                print(f"prepare_data.py: error: {error}", file=sys.stderr)
+                unusable += 1
+    return unusable
 
 
 def originals_of(config: Config, name: str) -> Originals:
