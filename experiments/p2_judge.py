@@ -22,24 +22,19 @@ from data.batches import Images
 from data.reading import load_digits
 from evaluation.judges import classify
 from models.classifier import Judge
-from training.run import Run
+from training.run import Options, Run
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Options):
     data: Path = option(Path("hw2_data/digits/mnistm"), "folder with data/, train.csv and val.csv", free=True)
     run_dir: Path = option(Path("runs/judge"), "folder of this run", free=True)
     images: int = option(270_000, "length of the training in images seen", low=1)
     batch_size: int = option(128, "images per step", low=2)
     learning_rate: float = option(2e-3, "Adam's highest learning rate", low=0, high=1)
     weight_decay: float = option(0.01, "decoupled weight decay", low=0, high=1)
-    seed: int = option(0, "of initial weights, order and augmentation", low=0)
-    device: str = option("auto", "auto, cpu, cuda, mps ...", free=True)
-    precision: str = option("auto", "auto = bf16 where it is fast", choices=("auto", "bf16", "fp32"))
     log_every: int = option(50, "steps between lines of metrics", low=1)
     sample_every: int = option(135_000, "images between accuracies on val and sheets of inputs", low=1, free=True)
-    save_minutes: float = option(2.0, "minutes between checkpoints", low=0, free=True)
-    resume: bool = option(False, "continue the run in --run-dir exactly where its checkpoint is", free=True)
 
 
 def one_cycle(step: int, steps: int) -> float:
@@ -59,13 +54,14 @@ def main() -> None:
     adam = torch.optim.AdamW(weights, rate, weight_decay=config.weight_decay, fused=True)
     run.restore(digits.fingerprint, network=network, optimizer=adam)
     run.release("weights.safetensors", lambda: network)
+    judge = run.compiled(network)
 
     for step in run.steps(one_cycle):
         images, labels = digits.batch(step)
         inputs = affine(images, step.random, (0.9, 1.1), 0.15, 0.1).contiguous(memory_format=torch.channels_last)
         network.train()
         with run.autocast():
-            logits = network(inputs)
+            logits = judge(inputs)
         loss = F.cross_entropy(logits.float(), labels, label_smoothing=0.05)
         run.minimize(loss, adam)
 
