@@ -11,22 +11,15 @@ from common.start import run_script
 import json
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from common.config import UserError, option, parse_config
-from common.files import atomic_write
-from experiments.runs import METHODS, RESULTS, ROOT, percent, read_results
+from common.config import Parser
+from common.files import atomic_write, read_text
+from experiments.runs import METHODS, RESULTS, ROOT, percent
 from sampling.labels import TARGETS
 
 DOCUMENTS = (ROOT / "README.md", ROOT / "docs" / "benchmarks.md")
-CITED = json.loads((ROOT / "report" / "cited.json").read_text(encoding="utf-8"))  # what others have measured
-
-
-@dataclass(frozen=True)
-class Config:
-    results: Path = option(RESULTS, "folder of the result files")
+CITED = json.loads(read_text(ROOT / "report" / "cited.json"))  # what others have measured
 
 
 def table(header: str, rows: Iterable[Iterable[object]]) -> str:
@@ -35,18 +28,11 @@ def table(header: str, rows: Iterable[Iterable[object]]) -> str:
     return "\n".join(f"| {line} |" for line in lines)
 
 
-def read(file: Path) -> dict[str, Any]:
-    """The content of a result file.  Raises UserError if it is not there."""
-    if content := read_results(file):
-        return content
-    raise UserError(f"{file} is missing: the table is made of it")
-
-
 def headline(folder: Path) -> str:
     """Our scores beside the original's, the best of eighteen others, the course's baselines, and real images'."""
     original, others, course = (CITED[who] for who in ("original_report", "eighteen_others", "course"))
-    scores, bounds, rows = read(folder / "headline.json"), read(folder / "p3_bounds.json"), []
-    train = {name: f"{images['train']:,}" for name, images in scores["data"].items()}
+    scores, bounds = (json.loads(read_text(folder / f"{name}.json")) for name in ("headline", "p3_bounds"))
+    train, rows = {name: f"{images['train']:,}" for name, images in scores["data"].items()}, []
     seen = {name: f"{about['trained_images'] / 1e6:.1f} M images seen" for name, about in scores["networks"].items()}
 
     def ours(*values: float) -> str:
@@ -81,7 +67,7 @@ def headline(folder: Path) -> str:
 
 def benchmark(folder: Path) -> str:
     """The machine in a sentence, and ours beside the plain references, a line for each side of ours."""
-    content, plain, rows = read(folder / "bench.json"), ("plain", "in memory"), []
+    content, plain, rows = json.loads(read_text(folder / "bench.json")), ("plain", "in memory"), []
 
     def text(value: float) -> str:
         return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
@@ -109,7 +95,7 @@ def benchmark(folder: Path) -> str:
 
 def speed(folder: Path) -> str:
     """How many times as fast as the plain references, in a sentence."""
-    content = read(folder / "bench.json")
+    content = json.loads(read_text(folder / "bench.json"))
     names = {"dcgan": "DCGAN", "wgan": "WGAN", "ddpm": "diffusion", "dann": "DANN", "digits": "a thousand digits"}
     ratios = []
     for name, title in names.items():
@@ -131,10 +117,9 @@ def with_tables(text: str, folder: Path) -> str:
 
 
 def main() -> None:
-    config = parse_config(Config, __doc__)
+    Parser(description=__doc__).parse_args()
     for document in DOCUMENTS:
-        text = with_tables(document.read_text(encoding="utf-8"), config.results)
-        atomic_write(document, text.encode())
+        atomic_write(document, with_tables(read_text(document), RESULTS).encode())
         print(document.relative_to(ROOT))
 
 

@@ -138,5 +138,5 @@ def test_tables_between_marks(monkeypatch, tmp_path):
 
 
 def test_a_table_needs_its_file(tmp_path):
-    with pytest.raises(UserError, match=r"bench.json is missing: the table is made of it"):
+    with pytest.raises(UserError, match=r"bench.json is missing"):
         tables.benchmark(tmp_path)
