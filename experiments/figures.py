@@ -15,14 +15,12 @@ matplotlib.use("svg")
 
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from models.diffusion import TIMESTEPS
 
 BLUE, ORANGE, GREEN, RED, BLACK = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#000000"
 DIGITS = ["#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#8C564B", "#7F7F7F", "#B8A800", "#4B0082"]
-DOMAINS = {"MNIST-M": "#A9BACB"}  # beside a target's black
 STYLE = {
     "svg.hashsalt": "dlcv-hw2",
     "font.size": 8,
@@ -49,21 +47,20 @@ def log_axis(axes: Axes, label: str, ticks: Sequence[float], text: Callable[[flo
     axes.xaxis.minorticks_off()
 
 
-def draw_long(found: Results) -> Figure:
+def draw_long(found: Results) -> None:
     """B's critic with BatchNorm and without: FID over images seen, short trainings hollow; the gradient penalty."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, 2.5), width_ratios=(1.35, 1))
+    _, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, 2.5), width_ratios=(1.35, 1))
     runs, archived = found["archive/p1_wgan_long"]["runs"], found["archive/p1_wgan"]["rows"]
     for name, stages, short, color, marker in (
         ("with", ("bn_t", "bn_t_2"), archived["  1 and joint at 2e-4 and 4e-4"], ORANGE, "s"),
-        ("without", ("nb_t", "nb_t_2"), found["p1_wgan"]["rows"].get("penalty, no BatchNorm"), BLUE, "o"),
+        ("without", ("nb_t", "nb_t_2"), found["p1_wgan"]["rows"]["penalty, no BatchNorm"], BLUE, "o"),
     ):
         label = f"B, critic {name} BatchNorm"
         ends = [(runs[stage]["images"][1], runs[stage]["fid"]) for stage in stages]
         left.plot(*zip(*ends, strict=True), color=color, marker=marker, markersize=5, label=label)
-        if short:
-            fid, style = short["runs"][0]["fid"][-1], {"markersize": 5, "markerfacecolor": "none"}
-            label_short = f"B after {counted(short['images'])} images, {name} BatchNorm"
-            left.plot(short["images"], fid, marker, color=color, label=label_short, **style)
+        fid, style = short["runs"][0]["fid"][-1], {"markersize": 5, "markerfacecolor": "none"}
+        label_short = f"B after {counted(short['images'])} images, {name} BatchNorm"
+        left.plot(short["images"], fid, marker, color=color, label=label_short, **style)
         log = [line for stage in stages for line in runs[stage]["log"]][2:]  # the first are of an unlearned critic
         right.plot([line[0] for line in log], [line[2] for line in log], color=color, label=label, linewidth=1)
     curve = found["archive/p1_curve"]["dcgan"]["fid"]
@@ -76,10 +73,9 @@ def draw_long(found: Results) -> Figure:
     right.xaxis.set_major_formatter(lambda images, _: counted(images))
     left.legend()
     right.legend()
-    return figure
 
 
-def draw_lesson(found: Results) -> Figure:
+def draw_lesson(found: Results) -> None:
     """The share of images that the discriminator tells right, by normalisation: means over tenths of a training."""
     figure, axes = plt.subplots(figsize=(3.1, 2.2))
     for name, label, color, style in (
@@ -94,12 +90,11 @@ def draw_lesson(found: Results) -> Figure:
         axes.plot(range(5, 100, 10), means, style, color=color, label=label)
     axes.set(xlabel="training, %", ylabel="discriminator right", ylim=(0.45, 1.02))
     figure.legend(loc="outside upper center", ncols=2)
-    return figure
 
 
-def draw_steps(found: Results) -> Figure:
+def draw_steps(found: Results) -> None:
     """FID by network calls for an image, of three samplers at a guidance scale of 4."""
-    figure, axes = plt.subplots(figsize=(3.3, 2.4))
+    _, axes = plt.subplots(figsize=(3.3, 2.4))
     rows = found["archive/p2_tradeoff"]["rows"]
     for kind, label, color, marker in (
         (["dpm", "karras"], "DPM-Solver++(2M)", BLUE, "o"),
@@ -112,12 +107,11 @@ def draw_steps(found: Results) -> Figure:
     log_axis(axes, "network calls for an image", [5, 8, 12, 20, 50, TIMESTEPS])
     axes.set_ylabel("FID")
     axes.legend()
-    return figure
 
 
-def draw_guidance(found: Results) -> Figure:
+def draw_guidance(found: Results) -> None:
     """By the scale of guidance, eight calls: what is read, and how much of the real digits' variety is there."""
-    figure, (top, below) = plt.subplots(2, 1, figsize=(3.3, 2.4), sharex=True)
+    _, (top, below) = plt.subplots(2, 1, figsize=(3.3, 2.4), sharex=True)
     alike = {"steps": 8, "guidance_from": 0.1, "guidance_to": 1.0, "sampler": "dpm", "spacing": "karras"}
     rows = [row for row in found["p2_tradeoff"]["rows"] if alike.items() <= row["row"].items()]
     rows.sort(key=lambda row: row["row"]["guidance_scale"])
@@ -132,14 +126,14 @@ def draw_guidance(found: Results) -> Figure:
         axes.legend()
     top.set_ylabel("read, %")
     below.set(xlabel="scale of guidance, w", ylabel="variety")
-    return figure
 
 
-def draw_features(found: Results, target: str) -> Figure:
+def draw_features(found: Results, target: str) -> None:
     """t-SNE of features of source and target images by three networks, coloured by class and by domain."""
-    figure, grid = plt.subplots(3, 2, figsize=(WIDTH, 4.0))
+    _, grid = plt.subplots(3, 2, figsize=(WIDTH, 4.0))
     names = {"source only": "source only", "DANN": "DANN, plain recipe", "released": "ours, released"}
-    sides = {"class": dict(zip(map(str, range(10)), DIGITS, strict=True)), "domain": DOMAINS | {target.upper(): BLACK}}
+    domains = {"MNIST-M": "#A9BACB", target.upper(): BLACK}
+    sides = {"class": dict(zip(map(str, range(10)), DIGITS, strict=True)), "domain": domains}
     for by, column in zip(sides, grid.T, strict=True):
         for axes, (name, title) in zip(column, names.items(), strict=True):
             points = found["p3_features"]["maps"][f"{target}, {name}"]
@@ -153,10 +147,9 @@ def draw_features(found: Results, target: str) -> Figure:
         dots = [Line2D([], [], color=color, marker="o", linestyle="none", label=k) for k, color in sides[by].items()]
         place = {"loc": "upper center", "bbox_to_anchor": (0.5, 0), "ncols": 10}
         column[-1].legend(handles=dots, columnspacing=0.5, handletextpad=0, handlelength=1.2, **place)
-    return figure
 
 
-def draw_collapse(found: Results) -> Figure:
+def draw_collapse(found: Results) -> None:
     """Against alpha's cap: accuracies and the share of the commonest prediction; the norm of the features."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, 2.3), width_ratios=(1.4, 1))
     rows = found["p3_collapse"]["svhn"]
@@ -180,10 +173,9 @@ def draw_collapse(found: Results) -> Figure:
     left.set(ylim=(0, 1.02), ylabel="share")
     right.set(ylim=(0, None), ylabel="mean norm of features")
     figure.legend(loc="outside lower center", ncols=3)
-    return figure
 
 
-FIGURES: dict[str, Callable[[Results], Figure]] = {
+FIGURES: dict[str, Callable[[Results], None]] = {
     "p1_long": draw_long,
     "p1_lesson": draw_lesson,
     "p2_steps": draw_steps,
@@ -197,6 +189,6 @@ FIGURES: dict[str, Callable[[Results], Figure]] = {
 def draw_all(found: Results, build: Path) -> None:
     with plt.rc_context(STYLE):
         for name, draw in FIGURES.items():
-            figure = draw(found)
-            figure.savefig(build / f"{name}.svg", metadata={"Date": None}, dpi=250)
-            plt.close(figure)
+            draw(found)
+            plt.savefig(build / f"{name}.svg", metadata={"Date": None}, dpi=250)
+            plt.close()
