@@ -8,7 +8,7 @@ generators on the CPU, and batches are of one size: it is the same on every run,
 
 The default is DPM-Solver++(2M), whose few network calls replace the 600 of `--sampler ancestral`; models/diffusion.py
 has the samplers.  10 calls, guidance 2 and none of it in the last quarter of the times have the lowest FID against
-training digits among the rows of `experiments.p2 --part tradeoff` of which both judges read at least 99.5 %.
+training digits among the rows of `experiments --part p2_tradeoff` of which both judges read at least 99.5 %.
 
 Expect, on two CPU cores with avx512_bf16: a minute, 0.6 GB of memory however many images are drawn; 99.6 %
 of the digits read by the course's classifier, 99.9 % by our judge.

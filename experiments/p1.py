@@ -1,21 +1,15 @@
 """Problem 1 in numbers and figures: what each ingredient is worth, looks at the faces.
 
-    python3 -m experiments.p1 --part dcgan      # short trainings of A, one ingredient more in each row
-    python3 -m experiments.p1 --part wgan       # short trainings of B
-    python3 -m experiments.p1 --part figures    # first faces, interpolation, nearest training faces, failures
+    p1_dcgan     short trainings of A, one ingredient more in each row
+    p1_wgan      short trainings of B
+    p1_figures   first faces, interpolation, nearest training faces, failures
 
-A row's score is FID (and KID) of 1,000 samples against 2,000 training faces that were held out; val chooses
-nothing.  All rows take about as long: one whose critic steps five times to a generator's once has a third of the
-images.  A part trains what results/p1_<part>.json does not hold yet, in --runs, killed and started again at will.
-On two CPU cores with avx512_bf16 a training takes 14 to 20 minutes.
-
-Rows by options that the scripts no longer have, the normalisation lesson, and long trainings are in results/archive/,
-each with the commit that measured it.
+A row's score is FID (and KID) of 1,000 samples against 2,000 training faces that were held out; val chooses nothing.
+All rows take about as long, 14 to 20 minutes on two CPU cores with avx512_bf16: one whose critic steps five times to a
+generator's once has a third of the images.  Rows by options that the scripts no longer have, the normalisation lesson,
+and long trainings are in results/archive/.
 """
 
-from common.start import run_script
-
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +17,13 @@ import torch
 from torch import Tensor
 
 from common.checkpoint import CHECKPOINTS, load_weights
-from common.config import option, parse_config
 from common.images import make_grid, save_image
 from data.reading import decode_images, list_images, load_folder, to_unit_range
 from evaluation.distances import distances, sample_of
 from evaluation.faces import face_counts
 from experiments import runs
 from experiments.headline import GRADED
-from experiments.runs import METHODS, RESULTS, Options
+from experiments.runs import METHODS, Config, Options
 from models.dcgan import Generator
 from sampling.faces import latents, sample_images, slerp
 
@@ -38,8 +31,9 @@ PLAIN = ("--recipe", "original")
 AVERAGED = (*PLAIN, "--ema-half-life", 10_000)
 MOVED = (*AVERAGED, "--flips", "--augment", "translation")
 PAIRED = (*MOVED, "--joint-batches", "--loss", "relativistic")
+PENALTY = ("--batch-size", 64, "--decay-from", 0.7, "--ema-half-life", 10_000)
 ROWS: dict[str, dict[str, Options]] = {
-    "dcgan": {
+    "p1_dcgan": {
         "original": PLAIN,
         "+ averaged weights": AVERAGED,
         "+ flips and translation": MOVED,
@@ -50,56 +44,36 @@ ROWS: dict[str, dict[str, Options]] = {
         "  these two without translation": (*PAIRED, "--augment", "none"),
         "  these two and G at 4e-4": (*PAIRED, "--learning-rate-g", 4e-4),
     },
-    "wgan": {
-        "original: weight clipping": PLAIN,
-        "penalty, no BatchNorm": ("--batch-size", 64, "--decay-from", 0.7, "--ema-half-life", 10_000),
-    },
+    "p1_wgan": {"original: weight clipping": PLAIN, "penalty, no BatchNorm": PENALTY},
 }
 FIVE_CRITIC_STEPS = "original: weight clipping"  # to one of the generator: a third of the images
-# Rows whose first faces are shown, and the pictures' names.
-PICTURED = {
-    "original": "dcgan_plain",
-    "  joint and relativistic": "dcgan_improved",
-    "original: weight clipping": "wgan_plain",
-    "penalty, no BatchNorm": "wgan_improved",
-}
+PICTURED = {PLAIN: "plain", PAIRED: "improved", PENALTY: "improved"}  # options whose first faces are shown
 COUNT, HELD_OUT = 1000, 2000  # samples and faces behind the scores of short trainings
 COMPARED = 1500  # training faces behind the FID of the figures, as many as val has
 
-PARTS = (*ROWS, "figures")
 
-
-@dataclass(frozen=True)
-class Config:
-    part: str = option("dcgan", "what to measure or make", choices=PARTS)
-    data: Path = option(Path("hw2_data/face/train"), "folder of training faces")
-    runs: Path = option(Path("runs/p1"), "folder of the trainings")
-    results: Path = option(RESULTS, "folder of the result files")
-    images: int = option(64_000, "length of a short training in images", low=12)
-
-
-def short_trainings(config: Config, file: Path) -> None:
-    """Train and score what the result file does not hold yet of the parts dcgan and wgan."""
+def trainings(config: Config) -> None:
+    """Train and score what the result file does not hold yet."""
     content: dict[str, Any] = {"images": config.images, "held_out": HELD_OUT, "count": COUNT}
-    earlier = runs.read_results(file)
+    earlier, rows = runs.read_results(config.file), ROWS[config.part]
     content["rows"] = earlier["rows"] if content.items() <= earlier.items() else {}
 
     def train_row(name: str, seed: int) -> Path:
-        images = config.images // 3 if name == FIVE_CRITIC_STEPS else config.images
+        options, images = rows[name], config.images // 3 if name == FIVE_CRITIC_STEPS else config.images
         length = ("--images", images, "--sample-every", images // 4, "--score-every", images // 2)
-        fixed = ("--data", config.data, "--held-out", HELD_OUT, "--score-count", COUNT, "--seed", seed)
-        run_dir = config.runs / config.part / f"{name.strip(' +').replace(' ', '_')}-{seed}"
-        runs.train(f"p1_{config.part}_train.py", run_dir, *fixed, *length, *ROWS[config.part][name])
-        if name in PICTURED:
-            (sheet,) = decode_images(list_images(run_dir / "samples")[-1:], 8 * 66 - 2)
-            save_image(config.results / f"p1_{PICTURED[name]}.png", sheet[:, :64])  # its first eight faces
+        faces = ("--data", config.data / "face" / "train", "--held-out", HELD_OUT, "--score-count", COUNT)
+        run_dir = config.folder / f"{name.strip(' +').replace(' ', '_')}-{seed}"
+        runs.train(f"{config.part}_train.py", run_dir, *faces, "--seed", seed, *length, *options)
+        if options in PICTURED:
+            (sheet,) = decode_images(list_images(run_dir / "samples")[-1:], 8 * 66 - 2)  # eight faces to a row
+            save_image(config.results / f"{config.part}_{PICTURED[options]}.png", sheet[:, :64])
         return run_dir
 
     def measure(run_dirs: list[Path]) -> dict[str, Any]:
         scores = [{score: runs.metrics(run_dir, score) for score in ("fid", "kid_x1000")} for run_dir in run_dirs]
         return {"images": runs.metrics(run_dirs[0], "images")[-1], "runs": scores}
 
-    runs.measure_rows(file, content, content["rows"], ROWS[config.part], 1, train_row, measure)
+    runs.measure_rows(config, content, content["rows"], rows, 1, train_row, measure)
 
 
 def nearest_faces(images: Tensor, others: Tensor, count: int) -> Tensor:
@@ -114,14 +88,14 @@ def sharpness(images: Tensor) -> float:
     return ((grey.diff(dim=1).abs().mean() + grey.diff(dim=2).abs().mean()) / 2).item()
 
 
-def figures(config: Config, file: Path) -> None:
+def figures(config: Config) -> None:
     """Write the sheets of the report, and what they show.
 
     The first faces and the FID against as many training faces as val has are of both methods: beside the FID against
     val it tells whether a network has learned its faces by heart.  All else is of the method that hw2_1.sh runs.
     """
     content: dict[str, Any] = {"weights": runs.digests(*(f"p1_{method}" for method in METHODS))}
-    training, drawn = sample_of(list_images(config.data), COMPARED), {}
+    training, drawn = sample_of(list_images(config.data / "face" / "train"), COMPARED), {}
     for method in METHODS:
         network = Generator().eval()
         load_weights(network, CHECKPOINTS / f"p1_{method}.safetensors")
@@ -134,7 +108,7 @@ def figures(config: Config, file: Path) -> None:
             strips = [sample_images(network, slerp(ends[i], ends[i + 1], 10)) for i in range(0, 8, 2)]
             save_image(config.results / "p1_interpolation.png", make_grid(torch.cat(strips), 10))
 
-    faces, real = drawn[GRADED], load_folder(config.data, 64)
+    faces, real = drawn[GRADED], load_folder(config.data / "face" / "train", 64)
     content["sharpness_real"] = sharpness(real)
     near = nearest_faces(faces[:8], real, 4)
     save_image(config.results / "p1_nearest.png", make_grid(torch.cat((faces[:8], real[near.T.flatten()])), 8))
@@ -142,15 +116,4 @@ def figures(config: Config, file: Path) -> None:
     if len(missed):
         save_image(config.results / "p1_missed.png", make_grid(missed[:32], 8))
     content |= {"faces": len(faces), "missed": len(missed), "shown": len(missed[:32])}
-    runs.write_results(file, content)
-
-
-def main() -> None:
-    config = parse_config(Config, __doc__)
-    file = config.results / f"p1_{config.part}.json"
-    (figures if config.part == "figures" else short_trainings)(config, file)
-    print(file)
-
-
-if __name__ == "__main__":
-    run_script(main)
+    runs.write_results(config.file, content)

@@ -1,27 +1,24 @@
 """Problem 3 in numbers: the homework's table, the collapse it describes, and what each ingredient is worth.
 
-    python3 -m experiments.p3 --part bounds      # source only, DANN and target only, the original recipe, five seeds
-    python3 -m experiments.p3 --part collapse    # the original DANN on SVHN, other strengths of its adversary
-    python3 -m experiments.p3 --part ladder      # one more ingredient per row, shorter trainings, three seeds
-    python3 -m experiments.p3 --part rounds      # the recipe at length, then networks that learn from these: released
-    python3 -m experiments.p3 --part features    # coordinates of the t-SNE figures
-    python3 -m experiments.p3 --part hardest     # the commonest mistakes of the released networks, with images
+    p3_bounds     source only, DANN and target only, the original recipe, five seeds: 30 trainings
+    p3_collapse   the original DANN on SVHN, other strengths of its adversary: 30 trainings
+    p3_ladder     one more ingredient per row, shorter trainings, three seeds: 72 trainings
+    p3_rounds     the recipe at length, then networks that learn from these, the released ones: 12 trainings
+    p3_features   coordinates of the t-SNE figures
+    p3_hardest    the commonest mistakes of the released networks, with images
 
-A part trains what results/p3_<part>.json does not hold yet, in --runs, killed and started again at will: 30, 30, 72 and
-12 trainings of 1 to 10 minutes of one core each, those of `rounds` up to 25.  Best with OMP_NUM_THREADS=1 and as many
+A training takes 1 to 10 minutes of one core, those of the rounds up to 25: best with OMP_NUM_THREADS=1 and as many
 --jobs as cores.
 
-The target's labels serve for the accuracies of the tables only.  What they are not used for: every network
-is the averaged one of its training's last step, and the criterion that compares rows is **agreement**, Cohen's
-kappa between the predictions of two seeds on the target's training images.  Networks that differ by their seed
-disagree about as often as they err (Jiang et al. 2022, arXiv:2106.13799), and kappa, unlike plain agreement, is 0 for
-a collapsed network that always says the same.  The seed that agrees best with the others is the one released.
+The target's labels serve for the accuracies of the tables only: every network is the averaged one of its training's
+last step, and rows are compared by **agreement**, Cohen's kappa between the predictions of two seeds on the target's
+training images.  Networks that differ by their seed disagree about as often as they err (Jiang et al. 2022,
+arXiv:2106.13799), and kappa, unlike plain agreement, is 0 for a collapsed network that always says the same.  The seed
+that agrees best with the others is the one released.
 """
 
-from common.start import run_script
-
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from statistics import fmean
@@ -33,12 +30,11 @@ from sklearn.metrics import cohen_kappa_score
 from torch import Tensor
 
 from common.checkpoint import CHECKPOINTS
-from common.config import option, parse_config
 from common.device import generator
 from common.images import make_grid, save_image
 from data.reading import chunks, load_digits, load_unlabelled_digits, to_unit_range
 from experiments import runs
-from experiments.runs import RESULTS, Options
+from experiments.runs import Config, Options
 from models.dann import DANN
 from sampling.labels import TARGETS, load_dann, mean_probabilities, network_input, predict
 
@@ -49,13 +45,13 @@ PHOTOMETRIC = ("--augment", "--zoom-low", 1, "--zoom-high", 1, "--shear", 0, "--
 ROUGH = ("--no-gentle-target",)
 LABELS_IF_SURE = ("--teacher-labels", "sure")
 ROWS: dict[str, dict[str, Options]] = {
-    "bounds": {
+    "p3_bounds": {
         "source only": ORIGINAL_SOURCE,
         "DANN": ("--recipe", "original", "--method", "dann"),
         "target only": ("--recipe", "original", "--method", "target"),
     },
-    "collapse": {f"alpha to {cap}": ("--recipe", "original", "--alpha", cap) for cap in CAPS},
-    "ladder": {
+    "p3_collapse": {f"alpha to {cap}": ("--recipe", "original", "--alpha", cap) for cap in CAPS},
+    "p3_ladder": {
         "source only, as in the original": ORIGINAL_SOURCE,
         "+ standardised input": (*ORIGINAL_SOURCE, "--standardized"),
         "+ averaged weights, decay": (*ORIGINAL_SOURCE, "--standardized", *AVERAGED),
@@ -70,51 +66,40 @@ ROWS: dict[str, dict[str, Options]] = {
         "the recipe without DANN": ("--alpha", 0),
     },
     # The second round learns from the first one's networks: see `rows_of`.
-    "rounds": {"1": (), "2": ()},
+    "p3_rounds": {"1": (), "2": ()},
 }
-SEEDS = {"bounds": 5, "collapse": 3, "ladder": 3, "rounds": 3}
+SEEDS = {"p3_bounds": 5, "p3_collapse": 3, "p3_ladder": 3, "p3_rounds": 3}
 # The lengths of the trainings; the original describes the collapse of SVHN.
 IMAGES = {
-    "bounds": {"svhn": 150_000, "usps": 150_000},
-    "collapse": {"svhn": 100_000},
-    "ladder": {"svhn": 150_000, "usps": 100_000},
-    "rounds": {"svhn": 2_400_000, "usps": 400_000},
+    "p3_bounds": {"svhn": 150_000, "usps": 150_000},
+    "p3_collapse": {"svhn": 100_000},
+    "p3_ladder": {"svhn": 150_000, "usps": 100_000},
+    "p3_rounds": {"svhn": 2_400_000, "usps": 400_000},
 }
 
-PARTS = (*ROWS, "features", "hardest")
 
-
-@dataclass(frozen=True)
-class Config:
-    part: str = option("ladder", "what to measure", choices=PARTS)
-    data: Path = option(Path("hw2_data/digits"), "folder of mnistm/, svhn/ and usps/")
-    runs: Path = option(Path("runs/p3"), "folder of the trainings")
-    results: Path = option(RESULTS, "folder of the result files")
-    jobs: int = option(1, "trainings at a time", low=1, high=64)
-
-
-def rows_of(config: Config, part: str, target: str) -> dict[str, Options]:
+def rows_of(config: Config, target: str) -> dict[str, Options]:
     """A part's rows with all options for a target: its own recipe where they name none, and the length.
 
     The second round names the first one's networks, whose mean is its teacher.
     """
-    rows = {}
+    rows, part = {}, config.part
     for name, options in ROWS[part].items():
         if "--recipe" not in options:
             options = ("--recipe", target, *options)
-        if (part, name) == ("rounds", "2"):
-            folders = [config.runs / part / target / f"1-{seed}" for seed in range(SEEDS[part])]
+        if (part, name) == ("p3_rounds", "2"):
+            folders = [config.folder / target / f"1-{seed}" for seed in range(SEEDS[part])]
             options = (*options, "--teachers", ",".join(str(folder / "weights.safetensors") for folder in folders))
         rows[name] = (*options, "--images", IMAGES[part][target])
     return rows
 
 
-def train_row(config: Config, part: str, target: str, name: str, seed: int) -> Path:
+def train_row(config: Config, target: str, name: str, seed: int) -> Path:
     """Train a row by a seed; its folder."""
-    domains = ("--source", config.data / "mnistm", "--target", config.data / target, "--oracle")
-    options = (*domains, *rows_of(config, part, target)[name], "--seed", seed)
-    number = name if part == "rounds" else list(ROWS[part]).index(name)
-    return runs.train("p3_dann_train.py", config.runs / part / target / f"{number}-{seed}", *options)
+    digits, rows = config.data / "digits", rows_of(config, target)
+    number = name if config.part == "p3_rounds" else list(rows).index(name)
+    options = ("--source", digits / "mnistm", "--target", digits / target, "--oracle", *rows[name], "--seed", seed)
+    return runs.train("p3_dann_train.py", config.folder / target / f"{number}-{seed}", *options)
 
 
 @torch.no_grad()
@@ -126,8 +111,8 @@ def features(network: DANN, digits: Tensor, standardized: bool) -> Tensor:
 
 def measure(config: Config, target: str, run_dirs: list[Path]) -> dict[str, Any]:
     """What the trainings of a row reached on the target, and the signs of a collapse."""
-    digits, labels = load_digits(config.data / target, "val")
-    unlabelled = load_unlabelled_digits(config.data / target, "train")
+    domain = config.data / "digits" / target
+    (digits, labels), unlabelled = load_digits(domain, "val"), load_unlabelled_digits(domain, "train")
 
     def accuracy(probabilities: Tensor) -> float:
         return probabilities.argmax(1).eq(labels).float().mean().item()
@@ -151,9 +136,8 @@ def measure(config: Config, target: str, run_dirs: list[Path]) -> dict[str, Any]
             "loss_domain": fmean(domain_losses) if domain_losses else None,
         }
         results.append(result)
-    if len(results) > 1:
-        for result, kappa in zip(results, agreement(predicted), strict=True):
-            result["agreement"] = kappa
+    for result, kappa in zip(results, agreement(predicted), strict=True):
+        result["agreement"] = kappa
     return {"runs": results, "accuracy_together": accuracy(together)}
 
 
@@ -167,14 +151,13 @@ def agreement(predicted: list[Tensor]) -> list[float]:
     return [fmean(kappa(one, other) for other in predicted if other is not one) for one in predicted]
 
 
-def run_part(config: Config) -> None:
-    """Train and measure what the result file of a part does not hold yet."""
-    part, file = config.part, config.results / f"p3_{config.part}.json"
-    content = runs.read_results(file)
-    for target in IMAGES[part]:
-        held, rows = content.setdefault(target, {}), rows_of(config, part, target)
-        how = partial(train_row, config, part, target), partial(measure, config, target)
-        runs.measure_rows(file, content, held, rows, SEEDS[part], *how, config.jobs)
+def trainings(config: Config) -> None:
+    """Train and measure what the result file does not hold yet."""
+    content = runs.read_results(config.file)
+    for target in IMAGES[config.part]:
+        held, rows = content.setdefault(target, {}), rows_of(config, target)
+        how = partial(train_row, config, target), partial(measure, config, target)
+        runs.measure_rows(config, content, held, rows, SEEDS[config.part], *how)
 
 
 def neighbours(points: Tensor, classes: Tensor, domains: Tensor, count: int = 10) -> dict[str, float]:
@@ -185,18 +168,18 @@ def neighbours(points: Tensor, classes: Tensor, domains: Tensor, count: int = 10
     return {"same_domain": round(same_domain, 4), "target_same_class": round(same_class, 4)}
 
 
-def embed(config: Config, count: int = 1000) -> None:
-    """t-SNE (seed 0) of features of `count` val images of either domain, for three networks of each target."""
-    maps = {}
+def embed(config: Config) -> None:
+    """t-SNE (seed 0) of features of 1,000 val images of either domain, for three networks of each target."""
+    maps, bounds = {}, replace(config, part="p3_bounds")
     for target in TARGETS:
-        networks = {name: train_row(config, "bounds", target, name, 0) for name in ("source only", "DANN")}
+        networks = {name: train_row(bounds, target, name, 0) for name in ("source only", "DANN")}
         files = {name: run_dir / "weights.safetensors" for name, run_dir in networks.items()}
         for name, weights in (files | {"released": CHECKPOINTS / f"p3_dann_{target}.safetensors"}).items():
             network, standardized, _ = load_dann(weights)
             points, classes = [], []
             for domain in ("mnistm", target):
-                digits, labels = load_digits(config.data / domain, "val")
-                chosen = torch.randperm(len(digits), generator=generator(0, "t-SNE", domain))[:count]
+                digits, labels = load_digits(config.data / "digits" / domain, "val")
+                chosen = torch.randperm(len(digits), generator=generator(0, "t-SNE", domain))[:1000]
                 points.append(features(network, digits[chosen], standardized))
                 classes.append(labels[chosen])
             flat = TSNE(random_state=0, init="pca", perplexity=30).fit_transform(torch.cat(points).numpy())
@@ -209,35 +192,25 @@ def embed(config: Config, count: int = 1000) -> None:
                 "domain": domains.tolist(),
             }
     weights = runs.digests(*(f"p3_dann_{target}" for target in TARGETS))
-    runs.write_results(config.results / "p3_features.json", {"weights": weights, "maps": maps})
+    runs.write_results(config.file, {"weights": weights, "maps": maps})
 
 
-def hardest(config: Config, targets: tuple[str, ...] = TARGETS, pairs: int = 6, each: int = 10) -> None:
-    """The commonest confusions of the released networks on val; a row of images for each, the surest mistakes first."""
-    content: dict[str, Any] = {"weights": runs.digests(*(f"p3_dann_{target}" for target in targets))}
-    for target in targets:
-        digits, labels = load_digits(config.data / target, "val")
+def hardest(config: Config) -> None:
+    """The six commonest confusions of the released networks on val, and images of each, the surest mistakes first."""
+    content: dict[str, Any] = {"weights": runs.digests(*(f"p3_dann_{target}" for target in TARGETS))}
+    for target in TARGETS:
+        digits, labels = load_digits(config.data / "digits" / target, "val")
         network, standardized, views = load_dann(CHECKPOINTS / f"p3_dann_{target}.safetensors")
         sure, read = mean_probabilities(network, digits, standardized, views).max(1)
         mistakes = Counter(pair for pair in zip(labels.tolist(), read.tolist(), strict=True) if pair[0] != pair[1])
-        commonest = sorted(mistakes.items(), key=lambda item: (-item[1], item[0]))[:pairs]
-        cells = torch.full((len(commonest), each, *digits.shape[1:]), 255, dtype=torch.uint8)
+        commonest = sorted(mistakes.items(), key=lambda item: (-item[1], item[0]))[:6]
+        cells = torch.full((len(commonest), 10, *digits.shape[1:]), 255, dtype=torch.uint8)
         for row, ((true, taken), _) in zip(cells, commonest, strict=True):
             which = ((labels == true) & (read == taken)).nonzero()[:, 0]
-            which = which[sure[which].argsort(descending=True, stable=True)][:each]
+            which = which[sure[which].argsort(descending=True, stable=True)][:10]
             row[: len(which)] = digits[which]
         if commonest:
-            save_image(config.results / f"p3_hardest_{target}.png", make_grid(cells.flatten(0, 1), each, scale=2))
+            save_image(config.results / f"p3_hardest_{target}.png", make_grid(cells.flatten(0, 1), 10, scale=2))
         found = [{"true": true, "found": taken, "count": count} for (true, taken), count in commonest]
         content[target] = {"images": len(digits), "wrong": mistakes.total(), "pairs": found}
-    runs.write_results(config.results / "p3_hardest.json", content)
-
-
-def main() -> None:
-    config = parse_config(Config, __doc__)
-    {"features": embed, "hardest": hardest}.get(config.part, run_part)(config)
-    print(config.results / f"p3_{config.part}.json")
-
-
-if __name__ == "__main__":
-    run_script(main)
+    runs.write_results(config.file, content)

@@ -5,8 +5,7 @@
 Typst reads results/*.json itself and formats the numbers; the text holds none of its own, and what others have
 measured is in report/cited.json.  This script draws the figures (experiments/figures.py), makes the pictures small,
 writes what the code knows (printed networks, options, constants) to build/code.json, and typesets report/report.typ.
-A result file that is missing, or that was measured with other weights than those in checkpoints/, stops the build
-with the command that makes it.  The same result files give the same PDF to the byte.
+The same result files give the same PDF to the byte.
 """
 
 from common.start import run_script
@@ -27,7 +26,8 @@ import p2_inference
 import p3_dann_train
 from common.config import UserError, option, parse_config
 from common.files import atomic_write
-from experiments import figures, headline, p1, p2, p3
+from experiments import figures, headline, p2
+from experiments.__main__ import PARTS
 from experiments.runs import RESULTS, ROOT, read_results, stale, write_results
 from models.dann import DANN
 from models.dcgan import Critic, Discriminator, Generator
@@ -35,11 +35,7 @@ from models.ddpm import DDPM
 from models.diffusion import BETA_FIRST, BETA_LAST, TIMESTEPS, alpha_bar_schedule
 
 # The commands that make the result files; a file that is not here is in results/archive/.
-MADE_BY = {"headline": "python3 -m experiments.headline"} | {
-    f"{module.__name__.removeprefix('experiments.')}_{part}": f"python3 -m {module.__name__} --part {part}"
-    for module in (p1, p2, p3)
-    for part in module.PARTS
-}
+MADE_BY = {name: f"python3 -m experiments --part {name}" for name in PARTS}
 PHOTOGRAPHS = ("headline_faces", "p1_")  # pictures that JPEG suits; the others are enlarged digits
 # Options that no table lists: they say how to run and not what.
 UNLISTED = {"seed", "precision", "start", "start_discriminator", "start_critic", "held_out", "oracle", "method"}
@@ -113,7 +109,7 @@ def code() -> dict[str, Any]:
             "digits": options(p2_ddpm_train.Config()),
             "adaptation": options(p3_dann_train.Config(), *(p3_dann_train.Config(**recipe) for recipe in recipes)),
         },
-        "sampling": {field.name: getattr(p2_inference.Config, field.name) for field in dataclasses.fields(p2.Row)},
+        "sampling": {name: getattr(p2_inference.Config, name) for name in p2.FIRST},
         "diffusion": {
             "steps": TIMESTEPS,
             "beta_first": BETA_FIRST,

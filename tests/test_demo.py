@@ -13,9 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from common.config import UserError
-from experiments.demo import step
-
 ROOT = Path(__file__).resolve().parent.parent
 BROWSER = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), "")
 
@@ -27,11 +24,7 @@ def demo(environment, made_once) -> Path:
     def make(folder: Path) -> None:
         command = [sys.executable, "-m", "experiments.demo", "--folder", folder, "--faces", "12", "--per-class", "1"]
         result = subprocess.run(command, check=False, cwd=ROOT, env=environment, capture_output=True, text=True)
-        assert (result.returncode, result.stderr) == (0, ""), result
-        # A line for each step, with its time, and one that says where to look.
-        lines = result.stdout.splitlines()
-        assert all(re.fullmatch(r"\d/6 .* \.* \d+\.\d s", line) for line in lines[:-1]), lines
-        assert lines[-1] == f"look at {folder / 'index.html'}"
+        assert (result.returncode, result.stdout) == (0, f"look at {folder / 'index.html'}\n"), result
 
     return made_once("demo", make)
 
@@ -68,16 +61,6 @@ def test_the_demos_page_in_a_browser(demo, tmp_path):
         shown = subprocess.run(command, check=True, capture_output=True, text=True, timeout=120).stdout
         found = re.search(r"data-seen=\"(.*?)\"", shown)[1].replace("&quot;", '"')
         assert json.loads(found) == {"broken": 0, "overflow": 0}
-
-
-def test_a_long_step_shows_that_it_goes_on(capfd):
-    assert step("1/6 drawing", "bash", "-c", "sleep 2.5; echo drawn") == "drawn\n"
-    assert re.fullmatch(r"1/6 drawing \. \d\.\d s\n", capfd.readouterr().out)
-
-
-def test_a_step_that_fails_shows_why():
-    with pytest.raises(UserError, match="^drawing failed with exit code 3: no ink$"):
-        step("drawing", "bash", "-c", "echo no ink >&2; exit 3")
 
 
 @pytest.mark.skipif(not importlib.util.find_spec("tensorboard"), reason="no tensorboard here")

@@ -1,6 +1,7 @@
 """The experiments: trainings are done once, results become files and tables."""
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from common.config import UserError, parse_config
 from common.images import labelled_grid, save_image, write_images
 from data.reading import decode_image, list_images, load_digits
 from experiments import headline, p1, p2, p3, runs, tables
+from experiments.runs import Config
 from models.classifier import Judge
 from models.dann import DANN
 from sampling.faces import slerp
@@ -45,11 +47,27 @@ def test_results_know_their_weights():
 def test_a_training_that_fails_stops_the_experiment(tmp_path):
     with pytest.raises(UserError, match="failed with exit code 2"):
         runs.train("p3_dann_train.py", tmp_path / "run", "--source", tmp_path / "none")
-    with pytest.raises(UserError, match="none is not the folder of a training"):
+    with pytest.raises(UserError, match=r"none/metrics.jsonl is missing"):
         runs.metrics(tmp_path / "none", "fid")
 
 
-@pytest.mark.parametrize(("part", "script"), [("dcgan", p1_dcgan_train), ("wgan", p1_wgan_train)])
+def test_commands_are_shown_as_one_types_them(capfd, tmp_path):
+    """By paths within the repository, quoted where needed; what the script prints is what `evaluate` returns."""
+    (tmp_path / "a b.csv").write_text("image_name,label\n1.png,7\n")
+    found = runs.evaluate("labels", tmp_path / "a b.csv", os.path.relpath(tmp_path / "a b.csv"))
+    assert found["accuracy"] == 1
+    with pytest.raises(UserError, match=r"^bash hw2_3.sh tests/none 'a b.csv' failed with exit code 2$"):
+        runs.run("hw2_3.sh", runs.ROOT / "tests" / "none", "a b.csv")
+    lines = [line for line in capfd.readouterr().err.splitlines() if line.startswith("==")]
+    assert lines[0].startswith(f"== python3 evaluate.py labels '{tmp_path}/a b.csv' ")
+    assert lines[1:] == ["== bash hw2_3.sh tests/none 'a b.csv'"]
+
+
+def test_a_part_that_is_not_there_is_refused(refused_inside):
+    assert "--part: 'p4' is not one of headline, p1_dcgan" in refused_inside("experiments.__main__", "--part", "p4")
+
+
+@pytest.mark.parametrize(("part", "script"), [("p1_dcgan", p1_dcgan_train), ("p1_wgan", p1_wgan_train)])
 def test_rows_of_faces_are_trainings_of_today(part, script):
     rows = p1.ROWS[part]
     presets = {"original": script.ORIGINAL}
@@ -59,9 +77,9 @@ def test_rows_of_faces_are_trainings_of_today(part, script):
 
 @pytest.mark.parametrize("part", p3.ROWS)
 def test_rows_of_adaptation_are_trainings_of_today(part):
-    for name, options in p3.rows_of(p3.Config(), part, "svhn").items():
+    for name, options in p3.rows_of(Config(part), "svhn").items():
         config = parse_config(p3_dann_train.Config, "", list(map(str, options)), p3_dann_train.RECIPES)
-        assert config.teachers.count("weights.safetensors") == (3 if (part, name) == ("rounds", "2") else 0)
+        assert config.teachers.count("weights.safetensors") == (3 if (part, name) == ("p3_rounds", "2") else 0)
 
 
 def test_short_trainings_are_done_once(monkeypatch, tmp_path):
@@ -79,12 +97,11 @@ def test_short_trainings_are_done_once(monkeypatch, tmp_path):
         return run_dir
 
     monkeypatch.setattr(runs, "train", train)
-    config = p1.Config(part="wgan", runs=tmp_path / "runs", results=tmp_path, images=900)
-    file = tmp_path / "p1_wgan.json"
-    p1.short_trainings(config, file)
+    config = Config("p1_wgan", runs=tmp_path / "runs", results=tmp_path, images=900)
+    p1.trainings(config)
     rows = {"original:_weight_clipping-0": 300, "penalty,_no_BatchNorm-0": 900}
     assert trained == [("p1_wgan_train.py", *row) for row in rows.items()]
-    content = runs.read_results(file)
+    content = runs.read_results(config.file)
     assert content["rows"]["original: weight clipping"] == {
         "options": ["--recipe", "original"],
         "images": 300,
@@ -92,8 +109,8 @@ def test_short_trainings_are_done_once(monkeypatch, tmp_path):
     }
     assert decode_image(tmp_path / "p1_wgan_plain.png").shape == (64, 526, 3)
     content["rows"]["penalty, no BatchNorm"]["options"] = ["--other"]  # as if it had been measured by other options
-    runs.write_results(file, content)
-    p1.short_trainings(replace(config, runs=tmp_path / "again"), file)
+    runs.write_results(config.file, content)
+    p1.trainings(replace(config, runs=tmp_path / "again"))
     assert trained[2:] == [("p1_wgan_train.py", "penalty,_no_BatchNorm-0", 900)]
 
 
@@ -121,46 +138,46 @@ def test_nearest_faces():
 
 
 def test_rows_of_the_trade_off():
-    assert len(set(p2.ROWS)) == len(p2.ROWS) <= 30 and p2.ROWS[0] == p2.Row(2.0)
-    for row in p2.ROWS:
-        p2_inference.make_sampler(p2_inference.Config(Path(), **vars(row)))
+    for place, row in enumerate(p2.ROWS):
+        assert row not in p2.ROWS[:place]
+        p2_inference.make_sampler(p2_inference.Config(Path(), **row))
 
 
 def test_the_trade_off_goes_on(monkeypatch, tmp_path):
     """Rows are measured once; those of other weights are measured anew."""
-    drawn, file = [], tmp_path / "p2_tradeoff.json"
-    monkeypatch.setattr(p2, "draw_and_score", lambda _, row, folder: drawn.append(row) or {"row": vars(row)})
+    drawn, config = [], Config("p2_tradeoff", results=tmp_path)
+    monkeypatch.setattr(p2, "draw_and_score", lambda _, row, folder: drawn.append(row) or {"row": row})
     monkeypatch.setattr(p2, "ROWS", p2.ROWS[:2])
-    p2.tradeoff(p2.Config(), file)
-    monkeypatch.setattr(p2, "ROWS", [*p2.ROWS, p2.Row(9.0)])
-    p2.tradeoff(p2.Config(), file)
+    p2.tradeoff(config)
+    monkeypatch.setattr(p2, "ROWS", [*p2.ROWS, p2.FIRST | {"guidance_scale": 9.0}])
+    p2.tradeoff(config)
     assert drawn == p2.ROWS
-    content = runs.read_results(file)
+    content = runs.read_results(config.file)
     content["weights"]["p2_ddpm"] = "0" * 64
-    runs.write_results(file, content)
-    p2.tradeoff(p2.Config(), file)
-    assert drawn[3:] == p2.ROWS and len(runs.read_results(file)["rows"]) == 3
+    runs.write_results(config.file, content)
+    p2.tradeoff(config)
+    assert drawn[3:] == p2.ROWS and len(runs.read_results(config.file)["rows"]) == 3
 
 
 def test_two_rounds(monkeypatch, builtin, tmp_path):
     """The second round is taught by the first one's networks; what was trained and measured is left as it is."""
-    monkeypatch.setitem(p3.SEEDS, "rounds", 2)
-    monkeypatch.setitem(p3.IMAGES, "rounds", {"usps": 128})
-    config, file = p3.Config("rounds", builtin / "digits", tmp_path / "runs", tmp_path), tmp_path / "p3_rounds.json"
-    p3.run_part(config)
-    content = runs.read_results(file)
+    monkeypatch.setitem(p3.SEEDS, "p3_rounds", 2)
+    monkeypatch.setitem(p3.IMAGES, "p3_rounds", {"usps": 128})
+    config = Config("p3_rounds", builtin, runs=tmp_path / "runs", results=tmp_path)
+    p3.trainings(config)
+    content = runs.read_results(config.file)
     first, second = content["usps"].values()
     options = dict(zip(second["options"][::2], second["options"][1::2], strict=True))
-    folder = tmp_path / "runs" / "rounds" / "usps"
+    folder = tmp_path / "runs" / "p3" / "rounds" / "usps"
     assert options["--teachers"].split(",") == [str(folder / f"1-{seed}" / "weights.safetensors") for seed in (0, 1)]
     assert sorted(path.name for path in folder.iterdir()) == ["1-0", "1-1", "2-0", "2-1"]
     for run in first["runs"] + second["runs"]:
         assert 0 <= run["accuracy"] <= 1 and -1 <= run["agreement"] <= 1 and sum(run["predictions"]) == 10
     before = {file: file.read_bytes() for file in folder.rglob("*.safetensors")}
     del content["usps"]["1"]
-    runs.write_results(file, content)
-    p3.run_part(config)
-    assert list(runs.read_results(file)["usps"].items()) == [("1", first), ("2", second)]
+    runs.write_results(config.file, content)
+    p3.trainings(config)
+    assert list(runs.read_results(config.file)["usps"].items()) == [("1", first), ("2", second)]
     assert {file: file.read_bytes() for file in folder.rglob("*.safetensors")} == before
 
 
@@ -186,37 +203,41 @@ def test_neighbours_in_a_map():
     assert found == {"same_domain": 0.5, "target_same_class": 0.3333}
 
 
-def test_the_hardest_digits(builtin, tmp_path):
-    p3.hardest(p3.Config(data=builtin / "digits", results=tmp_path), ("usps",), pairs=2, each=3)
-    content = runs.read_results(tmp_path / "p3_hardest.json")["usps"]
+def test_the_hardest_digits(inside, builtin, tmp_path):
+    file, options = tmp_path / "p3_hardest.json", ("--data", builtin, "--results", tmp_path)
+    assert inside("experiments.__main__", "--part", "p3_hardest", *options)[:2] == (0, f"{file}\n")
+    content = runs.read_results(file)["usps"]
     digits, labels = load_digits(builtin / "digits" / "usps", "val")
     found = predict(*(load := load_dann(runs.CHECKPOINTS / "p3_dann_usps.safetensors"))[:1], digits, *load[1:])
     wrong = [(t, f) for t, f in zip(labels.tolist(), found.tolist(), strict=True) if t != f]
     assert (content["images"], content["wrong"]) == (len(digits), len(wrong)) and wrong
     assert all(wrong.count((pair["true"], pair["found"])) == pair["count"] for pair in content["pairs"])
     with Image.open(tmp_path / "p3_hardest_usps.png") as image:
-        assert image.size == (3 * 58 - 2, len(content["pairs"]) * 58 - 2)
+        assert image.size == (10 * 58 - 2, len(content["pairs"]) * 58 - 2)
 
 
 def test_the_headline(builtin, tmp_path, monkeypatch):
     """The wrappers are run on the right folders, what they write is scored against val, and pictures are made of it."""
     commands = []
 
-    def run(*command: object) -> str:
-        script, out = Path(str(command[1])).name, command[-1] if "hw2_3.sh" in str(command[1]) else command[2]
-        commands.append([script, *(Path(word).name for word in command[2:] if isinstance(word, Path))])
+    def run(script: str, first: object, *others: object) -> str:
+        commands.append([script, *(word.name for word in (first, *others) if isinstance(word, Path))])
         if script == "hw2_3.sh":
-            out.write_text("image_name,label\n" + "".join(f"{path.name},0\n" for path in list_images(command[2])))
+            others[0].write_text("image_name,label\n" + "".join(f"{path.name},0\n" for path in list_images(first)))
         elif script == "hw2_2.sh":
             names = [f"{digit}_{number:03d}.png" for digit in range(10) for number in range(1, 11)]
-            write_images(out, names, torch.zeros(100, 3, 28, 28, dtype=torch.uint8))
+            write_images(first, names, torch.zeros(100, 3, 28, 28, dtype=torch.uint8))
+        elif first == "sheet":
+            save_image(others[1], torch.zeros(3, 78, 1196, dtype=torch.uint8))
         elif script != "evaluate.py":
-            write_images(out, [f"{n:04d}.png" for n in range(40)], torch.zeros(40, 3, 64, 64, dtype=torch.uint8))
-        return json.dumps({"kind": str(command[2])})
+            write_images(first, [f"{n:04d}.png" for n in range(40)], torch.zeros(40, 3, 64, 64, dtype=torch.uint8))
+        return json.dumps({"kind": str(first)})
 
-    monkeypatch.setattr(headline, "run", run)
+    monkeypatch.setattr(runs, "run", run)
     monkeypatch.setattr(headline, "score_digits", lambda *folders: {"of": [folder.name for folder in folders]})
-    content = headline.measure(headline.Config(builtin, Path("c.pth"), tmp_path / "images", tmp_path / "results"))
+    config = Config("headline", builtin, Path("c.pth"), tmp_path / "runs", tmp_path / "results")
+    headline.measure(config)
+    content = runs.read_results(config.file)
     assert commands == [
         ["hw2_1.sh", "dcgan"],
         ["evaluate.py", "dcgan", "val", "train"],
@@ -225,14 +246,17 @@ def test_the_headline(builtin, tmp_path, monkeypatch):
         ["hw2_2.sh", "digits"],
         ["hw2_3.sh", "data", "svhn.csv"],
         ["evaluate.py", "svhn.csv", "val.csv"],
+        ["evaluate.py", "data", "svhn.png", "svhn.csv", "val.csv"],
         ["hw2_3.sh", "data", "usps.csv"],
         ["evaluate.py", "usps.csv", "val.csv"],
+        ["evaluate.py", "data", "usps.png", "usps.csv", "val.csv"],
     ]
     assert content["digits"] == {"of": ["digits", "c.pth", "mnistm"]} and content["faces"]["wgan"] == {"kind": "faces"}
     assert content["networks"]["p3_dann_svhn"] == {"trained_images": 2_400_000, "views": 18}
     assert content["data"]["face"]["train"] == len(list_images(builtin / "face" / "train"))
-    assert not runs.stale(content) and json.loads((tmp_path / "results" / "headline.json").read_text()) == content
-    for name, size in {"headline_faces": (790, 196), "headline_digits": (1158, 172), "p2_grid": (578, 578)}.items():
+    assert not runs.stale(content)
+    sizes = {"headline_faces": (790, 196), "headline_digits": (1158, 172), "headline_labels": (1196, 156)}
+    for name, size in (sizes | {"p2_grid": (578, 578)}).items():
         with Image.open(tmp_path / "results" / f"{name}.png") as image:
             assert image.size == size
 
