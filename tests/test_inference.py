@@ -223,7 +223,7 @@ exec(code)' "$@"
 """
 
 
-@pytest.mark.parametrize("wrapper", ["hw2_1.sh", "hw2_2.sh", "hw2_3.sh", "hw2_download.sh"])
+@pytest.mark.parametrize("wrapper", ["hw2_1.sh", "hw2_2.sh", "hw2_3.sh"])
 def test_an_old_python(wrapper, refused, tmp_path):
     """It cannot read our files, but says so in one sentence."""
     (tmp_path / "python3").write_text(OLD_PYTHON.format(sys.executable))
