@@ -8,8 +8,8 @@ Expect 15 minutes on two CPU cores with bfloat16 units and 98 % or more on val, 
 
 from common.start import run_script
 
-import math
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -23,6 +23,7 @@ from data.reading import load_digits
 from evaluation.judges import classify
 from models.classifier import Judge
 from training.run import Options, Run
+from training.schedules import warm_cosine
 
 
 @dataclass(frozen=True)
@@ -35,12 +36,6 @@ class Config(Options):
     weight_decay: float = option(0.01, "decoupled weight decay", low=0, high=1)
     log_every: int = option(50, "steps between lines of metrics", low=1)
     sample_every: int = option(135_000, "images between accuracies on val and sheets of inputs", low=1, free=True)
-
-
-def one_cycle(step: int, steps: int) -> float:
-    """The learning rate's factor: up over the first tenth, then down to zero as half a cosine."""
-    done = step / steps
-    return done / 0.1 if done < 0.1 else 0.5 * (1 + math.cos(math.pi * (done - 0.1) / 0.9))
 
 
 def main() -> None:
@@ -56,7 +51,8 @@ def main() -> None:
     run.release("weights.safetensors", lambda: network)
     judge = run.compiled(network)
 
-    for step in run.steps(one_cycle):
+    # Up over the first tenth, then down as half a cosine.
+    for step in run.steps(partial(warm_cosine, warmup_steps=run.length / 10, decay_from=0.1)):
         images, labels = digits.batch(step)
         inputs = affine(images, step.random, (0.9, 1.1), 0.15, 0.1).contiguous(memory_format=torch.channels_last)
         network.train()
