@@ -19,6 +19,7 @@ from common.start import run_script
 import argparse
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from common.config import Parser, UserError, checked, first_five, given_path, wa
 from common.device import pick_device
 from common.images import labelled_grid, make_grid, save_image
 from data import reading
-from data.batches import held_out_indices
+from data.batches import FACE_SIZE, held_out_indices
 from evaluation.distances import distances, sample_of
 from evaluation.faces import face_counts, read_faces, scored_images
 from evaluation.judges import classify, digit_quality, load_judge
@@ -54,9 +55,10 @@ def _faces(options: argparse.Namespace) -> Result:
     found = {"none": counts.count(0), "one": counts.count(1), "several": sum(count > 1 for count in counts)}
     if real and len(real) < len(images):
         warn(f"the floor is of {len(real)} images, fewer than {len(images)}, and so too high")
+    decoded = partial(reading.decode_images, size=FACE_SIZE, as_stored=True)
     result = {
         "images": len(images),
-        **distances(images, reference, sample_of(real, len(images)), device),
+        **distances(images, decoded(reference), decoded(sample_of(real, len(images))) if real else None, device),
         "face_rate": found["one"] / len(paths),  # an image that cannot be read counts as one without a face
         "faces_found": found,
         "unreadable": len(problems),

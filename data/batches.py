@@ -10,7 +10,7 @@ from torch import Tensor
 from common.config import UserError
 from common.device import generator
 from common.streams import ALL
-from data.reading import fingerprint, list_images, load_folder, to_unit_range
+from data.reading import fingerprint, load_folder, to_unit_range
 
 FACE_SIZE = 64
 
@@ -55,19 +55,18 @@ def held_out_indices(count: int, held_out: int) -> tuple[Tensor, Tensor]:
     """Indices of training and `held_out` images of `count`, in order, always the same; UserError if all are held."""
     if held_out >= count:
         raise UserError(f"--held-out {held_out} leaves none of {count} images for training")
-    order = torch.randperm(count, generator=generator("held out"))
+    order = permutation(count, "held out")
     return order[held_out:].sort().values, order[:held_out].sort().values
 
 
 class Faces:
-    """The faces of a folder, 64 x 64, on `device`: what a training sees, and `held_out` others, of `held_out_paths`."""
+    """The faces of a folder, 64 x 64, on `device`: what a training sees, and the others, `held_out`."""
 
     def __init__(self, folder: Path, held_out: int, device: torch.device | str = "cpu"):
-        faces, paths = load_folder(folder, FACE_SIZE), list_images(folder)
+        faces = load_folder(folder, FACE_SIZE)
         seen, kept = held_out_indices(len(faces), held_out)
         self._seen = Images(faces[seen], device=device)
-        self._held_out = faces[kept].to(device)
-        self.held_out_paths = [paths[index] for index in kept]
+        self.held_out = faces[kept].to(device)
         self.fingerprint = self._seen.fingerprint
 
     def __len__(self) -> int:
@@ -79,7 +78,7 @@ class Faces:
 
     def examples(self, count: int) -> list[Tensor]:
         """The first `count` faces that the training sees, and of those that it does not, as `batch` returns them."""
-        return [_channels_last(to_unit_range(faces[:count])) for faces in (self._seen.images, self._held_out)]
+        return [_channels_last(to_unit_range(faces[:count])) for faces in (self._seen.images, self.held_out)]
 
 
 def _channels_last(images: Tensor) -> Tensor:

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from common.config import UserError
-from common.device import generator
-from data.reading import chunks, decode_images
-from evaluation.inception import features, inception_file
+from data.batches import permutation
+from data.reading import chunks
+from evaluation.inception import features
 
 CPU = torch.device("cpu")
-FLOOR_SEED = 0
+FLOOR = (0, "floor")  # stream of the order in which real images are chosen
 NEAREST = 5  # neighbours, as Naeem et al. have it
 
 
@@ -82,14 +82,9 @@ def density_coverage_recall(generated: np.ndarray, reference: np.ndarray, neares
     }
 
 
-def shuffled(count: int) -> Tensor:
-    """The numbers 0 to count - 1 in an order that is always the same."""
-    return torch.randperm(count, generator=generator(FLOOR_SEED, "floor"))
-
-
 def sample_of(items: list[Path], count: int) -> list[Path]:
     """`count` of the items, always the same ones, in their order; all if there are fewer."""
-    return [items[index] for index in sorted(shuffled(len(items))[:count].tolist())]
+    return [items[index] for index in sorted(permutation(len(items), *FLOOR)[:count].tolist())]
 
 
 def fid_and_kid(generated: np.ndarray, reference: np.ndarray) -> dict[str, float]:
@@ -101,18 +96,14 @@ def fid_and_kid(generated: np.ndarray, reference: np.ndarray) -> dict[str, float
 
 
 def distances(
-    images: Tensor, reference: list[Path], real: list[Path] | None = None, device: torch.device = CPU, keep: bool = True
+    images: Tensor, reference: Tensor, real: Tensor | None = None, device: torch.device = CPU, keep: bool = True
 ) -> dict[str, Any]:
-    """FID and KID of uint8 images (n, 3, size, size) against reference files, and their floor.
+    """FID and KID of uint8 images (n, 3, size, size) against reference images, and their floor.
 
-    The floor, None if `real` is empty, is what as many `real` images reach in place of the generated ones.
+    The floor, None without `real` images, is what as many of these reach in place of the generated ones.
     `keep` the features of the generated images, too, in the user's cache folder: they will be scored again.
     """
-
-    def of_files(paths: list[Path]) -> np.ndarray:
-        return features(decode_images(paths, images.shape[-1], as_stored=True), device)
-
-    wanted = of_files(reference)
+    wanted = features(reference, device)
     scores = {"reference_images": len(reference), **fid_and_kid(features(images, device, keep), wanted)}
-    floor = {"images": len(real), **fid_and_kid(of_files(real), wanted)} if real else None
-    return scores | {"floor": floor, "inception_sha256": inception_file()[1]}
+    floor = {"images": len(real), **fid_and_kid(features(real, device), wanted)} if real is not None else None
+    return scores | {"floor": floor}

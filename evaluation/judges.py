@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from common.checkpoint import CHECKPOINTS, load_state_dict_file, load_weights
+from data.batches import permutation
 from data.reading import cached, chunks, fingerprint, load_digits, to_unit_range
-from evaluation.distances import density_coverage_recall, fid_and_kid, shuffled
-from evaluation.inception import features, inception_file
+from evaluation.distances import FLOOR, density_coverage_recall, distances
 from models.classifier import Classifier, Judge
 
 REFERENCE_DIGITS = 2000  # real images that generated digits are compared with
@@ -57,13 +57,13 @@ def real_digits(domain: Path, split: str, count: int) -> tuple[Tensor, Tensor, T
     nor among the training images that come last.
     """
     train, labels = load_digits(domain, "train")
-    order = shuffled(len(train))
+    order = permutation(len(train), *FLOOR)
     if split == "train":
         order, chosen = order.tensor_split([-min(REFERENCE_DIGITS, len(order) // 2)])
         reference = train
     else:
         reference, labels = load_digits(domain, split)
-        chosen = shuffled(len(reference))[:REFERENCE_DIGITS]
+        chosen = permutation(len(reference), *FLOOR)[:REFERENCE_DIGITS]
     chosen, floor, order = (some.sort().values for some in (chosen, order[:count], order))
     return reference[chosen], labels[chosen], train[floor], train[order]
 
@@ -82,11 +82,9 @@ def digit_quality(
     five classes are left out.
     """
     reference, labels, floor, train = real_digits(domain, split, len(digits))
-    real, real_of_judge = features(reference, device), judge_features(reference, device)
-
-    def scores(some: Tensor) -> dict[str, float]:
-        far = fid_and_kid(features(some, device), real)
-        return far | density_coverage_recall(judge_features(some, device), real_of_judge)
+    result, real = distances(digits, reference, floor, device), judge_features(reference, device)
+    for scores, some in ((result, digits), (result["floor"], floor)):
+        scores |= density_coverage_recall(judge_features(some, device), real)
 
     def nearest(some: Tensor) -> float:
         key = f"nearest 1 {fingerprint(some)} {fingerprint(train)}"
@@ -95,12 +93,8 @@ def digit_quality(
     def accuracy_of(network: nn.Module) -> float:
         return classify(network, reference, device).eq(labels).double().mean().item()
 
-    return {
-        "reference_images": len(reference),
+    return result | {
         "split": split,
-        **scores(digits),
-        "floor": {"images": len(floor), **scores(floor)},
         "nearest_training_image": {"generated": nearest(digits), "real": nearest(reference)},
         "real_accuracy": {name: accuracy_of(network) for name, network in classifiers.items()},
-        "inception_sha256": inception_file()[1],
     }

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from common.config import UserError
 from data.batches import Faces
 from evaluation.distances import distances
-from evaluation.inception import inception_file
+from evaluation.inception import inception_network
 from models.dcgan import judge as judge_both
 from sampling.faces import face_sheet, latents, sample_images, with_fresh_batch_norm
 
@@ -19,7 +19,7 @@ def check_scores(held_out: int, score_every: int) -> None:
     if score_every:
         if held_out < 2:
             raise UserError("--score-every compares samples with held-out faces, give --held-out 2 or more")
-        inception_file()
+        inception_network(torch.device("cpu"))
 
 
 def watch(
@@ -28,11 +28,11 @@ def watch(
     """Sheets, what `judge` says of held-out faces, and scores against them, if these are due; see `overfitting`."""
     if step.due(run.config.sample_every):
         run.sample(step, face_sheet(average))
-        if faces.held_out_paths:
+        if len(faces.held_out):
             run.log(step, **overfitting(judge, faces, beside))
     if step.due(run.config.score_every):
         samples = sample_images(with_fresh_batch_norm(average), latents(run.config.score_count))
-        scores = distances(samples, faces.held_out_paths, device=run.device, keep=False)
+        scores = distances(samples, faces.held_out.cpu(), device=run.device, keep=False)
         run.log(step, fid=scores["fid"], kid_x1000=scores["kid_x1000"])
 
 

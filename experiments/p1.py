@@ -95,7 +95,7 @@ def figures(config: Config) -> None:
     val it tells whether a network has learned its faces by heart.  All else is of the method that hw2_1.sh runs.
     """
     content: dict[str, Any] = {"weights": runs.digests(*(f"p1_{method}" for method in METHODS))}
-    training, drawn = sample_of(list_images(config.data / "face" / "train"), COMPARED), {}
+    training, drawn = decode_images(sample_of(list_images(config.data / "face" / "train"), COMPARED), 64), {}
     for method in METHODS:
         network = Generator().eval()
         load_weights(network, CHECKPOINTS / f"p1_{method}.safetensors")

@@ -30,8 +30,8 @@ from sklearn.metrics import cohen_kappa_score
 from torch import Tensor
 
 from common.checkpoint import CHECKPOINTS
-from common.device import generator
 from common.images import make_grid, save_image
+from data.batches import permutation
 from data.reading import chunks, load_digits, load_unlabelled_digits, to_unit_range
 from experiments import runs
 from experiments.runs import Config, Options
@@ -179,7 +179,7 @@ def embed(config: Config) -> None:
             points, classes = [], []
             for domain in ("mnistm", target):
                 digits, labels = load_digits(config.data / "digits" / domain, "val")
-                chosen = torch.randperm(len(digits), generator=generator(0, "t-SNE", domain))[:1000]
+                chosen = permutation(len(digits), 0, "t-SNE", domain)[:1000]
                 points.append(features(network, digits[chosen], standardized))
                 classes.append(labels[chosen])
             flat = TSNE(random_state=0, init="pca", perplexity=30).fit_transform(torch.cat(points).numpy())

@@ -4,6 +4,7 @@ import copy
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import update_bn
 
 from common.device import generator
 from common.images import make_grid, to_uint8
@@ -29,23 +30,15 @@ def slerp(first: Tensor, second: Tensor, count: int) -> Tensor:
     return (torch.sin((1 - shares) * angle) * first + torch.sin(shares * angle) * second) / torch.sin(angle)
 
 
-@torch.no_grad()
 def with_fresh_batch_norm(network: nn.Module) -> nn.Module:
     """A copy of a generator, its BatchNorm statistics re-estimated from its own activations.
 
     Averaged weights have other activations than the averages of the statistics; the plain mean over
     batches of fixed latents is exact for them (Brock et al. 2019, arXiv:1809.11096, appendix C.1).
     """
-    network = copy.deepcopy(network).requires_grad_(False)
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.reset_running_stats()
-            module.momentum = None  # a cumulative average
-    network.train()
-    batches, batch_size = STATISTICS
-    device = next(network.parameters()).device
-    for batch in range(batches):
-        network(latents(batch_size, seed=SAMPLE_SEED + 1, first=batch * batch_size).to(device))
+    network, (batches, batch_size) = copy.deepcopy(network).requires_grad_(False), STATISTICS
+    drawn = (latents(batch_size, SAMPLE_SEED + 1, batch * batch_size) for batch in range(batches))
+    update_bn(drawn, network, next(network.parameters()).device)
     return network.eval()
 
 

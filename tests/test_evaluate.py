@@ -36,15 +36,15 @@ def scored(inside):
 
 
 @pytest.fixture
-def shown(monkeypatch, tmp_path) -> list[int]:
+def shown(monkeypatch, inside, tmp_path) -> list[int]:
     """A small network in place of Inception, features not yet in any cache; how many images it was shown at once."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     seen: list[int] = []
 
     def network(images: torch.Tensor) -> torch.Tensor:
         seen.append(len(images))
         return torch.nn.functional.adaptive_avg_pool2d(images, 32)[:, :2].flatten(1)
 
-    monkeypatch.setattr(inception, "inception_file", lambda: (None, f"of {tmp_path}"))
     monkeypatch.setattr(inception, "inception_network", lambda device: network)
     monkeypatch.setattr(evaluate, "face_counts", lambda images: [0] * len(images))
     return seen

