@@ -2,11 +2,13 @@
 
 import contextlib
 import dataclasses
+import json
 import math
 import os
 import shlex
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,13 +17,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from common.checkpoint import export_weights, load_checkpoint, load_weights, save_checkpoint
 from common.config import UserError, first_sentence, option, to_json
 from common.device import autocast, generator, pick_device
+from common.files import atomic_write, locked, remove_parts
+from common.images import save_image
 from common.streams import Stream
-from training.folder import RunFolder, has_metrics
 from training.processes import join
 
 ESTIMATE_AFTER = 20  # seconds of training, after which it is said how long the rest takes
@@ -85,12 +89,14 @@ class Run:
         self.length = max(1, config.images // config.batch_size)
         self.step = 0  # as many steps are done
         self.seen_before = 0  # images that another training had seen, whose state this one started from
-        self.folder: RunFolder | None = None
         self.asked = 0  # the number of the signal that asked this process to stop
+        self.folder: Path = config.run_dir
+        self.checkpoint, self.metrics = self.folder / "checkpoint.pt", self.folder / "metrics.jsonl"
+        self._lock = contextlib.ExitStack()
         self._releases: dict[str, tuple[Callable[[], nn.Module], dict[str, Any]]] = {}
-        self.checkpoint: Path = config.run_dir / "checkpoint.pt"
-        if not config.resume and (self.checkpoint.exists() or has_metrics(config.run_dir)):  # before data are read
-            raise UserError(f"{config.run_dir} already holds a training: add --resume, or choose another --run-dir")
+        begun = self.checkpoint.exists() or (self.metrics.exists() and self.metrics.stat().st_size > 0)
+        if begun and not config.resume:  # metrics that are empty were left by a start that failed
+            raise UserError(f"{self.folder} already holds a training: add --resume, or choose another --run-dir")
         torch.manual_seed(config.seed)
 
     def network(self, network: nn.Module) -> nn.Module:
@@ -144,14 +150,16 @@ class Run:
         self.note(f"{'continuing' if saved else 'starting'} at step {self.step}: {shlex.join(sys.argv)}")
 
     def _open(self) -> dict[str, Any] | None:
-        config, self.folder, saved = self.config, RunFolder(self.config.run_dir), None
+        config, saved = self.config, None
+        self._lock.enter_context(locked(self.folder))
+        remove_parts(self.folder)
         if self.checkpoint.exists():
             saved = load_state(self.checkpoint)
             self._refuse_differences(saved["fixed"])
         step = saved["step"] if saved else 0
         if step > self.length:
             raise UserError(f"{self.checkpoint} is at step {step} already, beyond --images {config.images}: give more")
-        self.folder.begin(to_json(config), step)
+        self._open_logs(step)
         if saved and (before := saved.get("images", config.images)) != config.images:
             self.note(f"--images {config.images} in place of {before}: from here on the learning rate falls by that")
         return saved
@@ -203,7 +211,7 @@ class Run:
         """
         config, stopping, first, begun, estimated = self.config, 0, self.step, time.monotonic(), False
         to_go = f"{self.length - self.step:,} steps of {config.batch_size} images to go"
-        self.note(f"{to_go} on {self.device}, in {config.run_dir}; Ctrl-C saves and stops")
+        self.note(f"{to_go} on {self.device}, in {self.folder}; Ctrl-C saves and stops")
         bar = {"total": self.length, "initial": self.step, "unit": "step", "smoothing": 0}  # sheets would shake it
         with tqdm(**bar, disable=not self.share.first) as self.progress:
             while self.step < self.length and not stopping:
@@ -259,17 +267,49 @@ class Run:
         self._logged_step = step.number + 1
         self.progress.set_postfix({name: f"{values[name]:.3g}" for name in list(metrics)[:2]})
         if self.share.first:
-            self.folder.log(step.number + 1, step.images, values)
+            rounded = {name: float(f"{value:.6g}") for name, value in values.items()}
+            with self._writing():
+                for name, value in values.items():
+                    self._writer.add_scalar(name, value, step.number + 1)
+                self._lines.write(json.dumps({"step": step.number + 1, "images": step.images, **rounded}) + "\n")
+                self._lines.flush()
 
     def sample(self, step: Step, sheet: Tensor) -> None:
         """Save a uint8 (3, h, w) sheet as `samples/<images seen>.png` and show it in TensorBoard."""
         if self.share.first:
-            self.folder.sample(step.number + 1, step.images, sheet)
+            save_image(self.folder / "samples" / f"{step.images:09d}.png", sheet)
+            with self._writing():
+                self._writer.add_image("samples", sheet, step.number + 1)
 
     def note(self, text: str) -> None:
-        """Add a line to `log.txt` and show it."""
+        """Add a line with the time to `log.txt` and show it."""
         if self.share.first:
-            self.folder.note(text)
+            tqdm.write(text, file=sys.stderr)
+            with self._writing(), open(self.folder / "log.txt", "a", encoding="utf-8", errors="backslashreplace") as f:
+                f.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
+
+    def _open_logs(self, step: int) -> None:
+        """Write the configuration and open the logs, of which lines after `step` are dropped: they come again."""
+        if self.metrics.exists():
+            kept = []
+            for line in self.metrics.read_text(encoding="utf-8", errors="replace").splitlines():
+                with contextlib.suppress(ValueError, KeyError, TypeError):  # a line cut off in the middle, or damaged
+                    if json.loads(line)["step"] <= step:
+                        kept.append(line + "\n")
+            atomic_write(self.metrics, "".join(kept).encode())
+        atomic_write(self.folder / "config.json", json.dumps(to_json(self.config), indent=2).encode() + b"\n")
+        threading.excepthook = _quiet_on_full_disks
+        with self._writing():
+            self._lines = open(self.metrics, "a", encoding="utf-8")
+            self._writer = SummaryWriter(self.folder / "tensorboard", purge_step=step + 1)
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Turn a failed write, on a full disk for example, into a sentence."""
+        try:
+            yield
+        except OSError as error:
+            raise UserError(f"{self.folder} cannot be written: {error.strerror or error}") from None
 
     def _diverged(self) -> str:
         return f"the training diverged after step {self._logged_step}; the last good state is in {self.checkpoint}"
@@ -285,7 +325,7 @@ class Run:
             save_checkpoint(self.checkpoint, about | {"fixed": self._fixed} | states)
             images = self.images_after(self.step)
             for name, (network, notes) in self._releases.items():
-                export_weights(self.folder.path / name, network(), images=images, seed=self.config.seed, **notes)
+                export_weights(self.folder / name, network(), images=images, seed=self.config.seed, **notes)
         self._saved_at = time.monotonic()
 
     def _ask_to_stop(self, number: int, frame: Any) -> None:
@@ -298,17 +338,19 @@ class Run:
     def _close(self, stopping: int) -> None:
         """Finish the logs and say what comes next; exits with 143 (SIGTERM) or 130 (Ctrl-C) if asked to stop."""
         if self.share.first:
-            self.folder.close()
+            with self._writing():
+                self._lines.close()
+                self._writer.close()
+        self._lock.close()
         self.share.leave()
-        run_dir = self.config.run_dir
         if stopping:
-            command = shlex.join(["python3", sys.argv[0], "--run-dir", str(run_dir), "--resume"])
+            command = shlex.join(["python3", sys.argv[0], "--run-dir", str(self.folder), "--resume"])
             self.note(f"stopped at step {self.step}, state saved; continue with: {command}")
             sys.exit(128 + stopping)
-        written = ", ".join(str(run_dir / name) for name in self._releases)
-        self.note(f"finished: weights in {written}, samples in {run_dir / 'samples'}")
+        written = ", ".join(str(self.folder / name) for name in self._releases)
+        self.note(f"finished: weights in {written}, samples in {self.folder / 'samples'}")
         if self.use:
-            self.note(f"next: {self.use} --weights {shlex.quote(str(run_dir / 'weights.safetensors'))}")
+            self.note(f"next: {self.use} --weights {shlex.quote(str(self.folder / 'weights.safetensors'))}")
 
 
 @contextlib.contextmanager
@@ -338,3 +380,9 @@ def fill(state: dict[str, nn.Module | Optimizer], saved: dict[str, Any], checkpo
         except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
             reason = str(error).splitlines()[-1].strip()
             raise UserError(f"{checkpoint} is of another network: '{name}' does not fit ({reason})") from None
+
+
+def _quiet_on_full_disks(failure: threading.ExceptHookArgs) -> None:
+    """TensorBoard writes in a thread of its own; what fails there is raised again by our next call of the writer."""
+    if not isinstance(failure.exc_value, OSError):
+        threading.__excepthook__(failure)
