@@ -11,7 +11,7 @@ import re
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -65,16 +65,6 @@ def to_course(name: str, pixels: Pixels, where: object) -> Pixels:
     elif image.size != size:
         image = image.resize(size, Image.Resampling.BILINEAR)
     return np.asarray(image)
-
-
-def digest_of(pixels: Pixels) -> bytes:
-    return hashlib.sha256(np.ascontiguousarray(pixels)).digest()
-
-
-def checksum_of(digests: Iterable[bytes], labels: np.ndarray | None = None) -> str:
-    """One checksum of images, by their own in order, and labels: by it a later run knows the same originals."""
-    labels = b"" if labels is None else labels.astype(np.int64).tobytes()
-    return hashlib.sha256(b"".join(digests) + labels).hexdigest()[:32]
 
 
 # The public originals
@@ -142,8 +132,7 @@ def celeba(sources: Path, get: Get) -> Originals:
         path = place / names[index]
         return to_course("face", decode_image(Path(f"{path}"), content=path.read_bytes()), path)
 
-    digests = in_threads(lambda name: hashlib.sha256((place / name).read_bytes()).digest(), names, "face: checksums")
-    return Originals(f"CelebA, {len(names):,} aligned photographs", checksum_of(digests), len(names), None, image)
+    return Originals(f"CelebA, {len(names):,} aligned photographs", len(names), None, image)
 
 
 def read_photographs(path: Path) -> list[Pixels]:
@@ -180,8 +169,7 @@ def public(name: str, sources: Path, download: bool, seed: int) -> Originals:
     digits, labels = read_digits(name, get)
     if name != "mnistm":
         source = f"{name.upper()}, {len(digits):,} digits"
-        checksum = checksum_of([digest_of(digits)], labels)
-        return Originals(source, checksum, len(digits), labels, lambda i: to_course(name, digits[i], f"{name} {i}"))
+        return Originals(source, len(digits), labels, lambda i: to_course(name, digits[i], f"{name} {i}"))
 
     photographs = read_photographs(get(BSDS500, [BSDS500_URL], None))
 
@@ -189,8 +177,7 @@ def public(name: str, sources: Path, download: bool, seed: int) -> Originals:
         return blend(digits[index], photographs, stream(seed, "mnistm", "patch", str(index)))
 
     source = f"MNIST, {len(digits):,} digits, over patches of {len(photographs):,} photographs ({BSDS500})"
-    checksum = checksum_of([digest_of(digits), *map(digest_of, photographs)], labels)
-    return Originals(source, checksum, len(digits), labels, image)
+    return Originals(source, len(digits), labels, image)
 
 
 # The user's own images
@@ -215,7 +202,7 @@ def own(path: Path, name: str) -> Originals:
         warn(f"{path}: {len(images) - len(chosen)} images without a label are left out, {left} first")
 
     def digest(file: Path) -> bytes:
-        return digest_of(to_course(name, decode_image(file), file))
+        return hashlib.sha256(to_course(name, decode_image(file), file).tobytes()).digest()
 
     first: dict[bytes, Path] = {}
     copies = []
@@ -232,8 +219,7 @@ def own(path: Path, name: str) -> Originals:
     files = list(first.values())
     values = None if name == "face" else np.array([labels[file] for file in files])
     source = f"{os.path.basename(os.path.abspath(path))}, {len(files):,} images"  # also of "."
-    checksum = checksum_of(first, values)
-    return Originals(source, checksum, len(files), values, lambda i: to_course(name, decode_image(files[i]), files[i]))
+    return Originals(source, len(files), values, lambda i: to_course(name, decode_image(files[i]), files[i]))
 
 
 def own_labels(path: Path, images: list[Path]) -> dict[Path, int]:

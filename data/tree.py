@@ -46,11 +46,10 @@ COURSE = {
 class Originals(NamedTuple):
     """What a set is made of: `image(i)` is uint8 (size, size, 3), or (size, size) if grey, in the course's form.
 
-    `source` says in words what it is, `checksum` is of every image and label, `labels` is (n,) or None.
+    `source` says in words what it is, `labels` is (n,) or None.
     """
 
     source: str
-    checksum: str
     count: int
     labels: np.ndarray | None
     image: Callable[[int], np.ndarray]
@@ -112,27 +111,23 @@ def write_csv(file: Path, numbers: np.ndarray, labels: np.ndarray) -> None:
 
 
 def read_manifest(domain: Path) -> dict[str, Any] | None:
-    """The MANIFEST of a set's folder, with `sha256` of its splits, or None.  Raises UserError if it cannot be read."""
+    """`source` and `sha256` (of each split) of a set's MANIFEST, or None.  Raises UserError if it cannot be read."""
     file = domain / MANIFEST
     if not file.exists():
         return None
     try:
         manifest = json.loads(read_text(file))
         sums = {split: manifest["splits"][split]["sha256"] for split in SPLITS}
-        return manifest | {"source": manifest["source"], "sha256": sums}
+        return {"source": manifest["source"], "sha256": sums}
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{file} cannot be read ({error})") from None
 
 
-def recipe_of(name: str, originals: Originals, seed: int) -> dict[str, Any]:
-    """What decides every byte of a set: a MANIFEST without its splits."""
-    return {"set": name, "source": originals.source, "originals": originals.checksum, "seed": seed}
-
-
-def write_set(root: Path, name: str, originals: Originals, seed: int) -> None:
+def write_set(root: Path, name: str, originals: Originals, seed: int) -> bool:
     """Make the set `name` below `root`: in a hidden folder beside its place, which gets its name when all is there.
 
-    What an interrupted run left is begun again.  Raises UserError for what cannot be read.  The caller locks `root`.
+    False if it was there already, of the same images and labels.  What an interrupted run left is begun again.  Raises
+    UserError for what cannot be read, or if a set of others is there.  The caller locks `root`.
     """
     final = root / COURSE[name].folder
     part = final.with_name(f".{final.name}.part")
@@ -153,10 +148,17 @@ def write_set(root: Path, name: str, originals: Originals, seed: int) -> None:
         pass
     seen: dict[bytes, str] = {}
     splits = {split: describe(part, name, split, seen) for split in SPLITS}
-    manifest = recipe_of(name, originals, seed) | {"splits": splits}
+    if there := read_manifest(final):
+        shutil.rmtree(part)
+        if there["sha256"] != {split: splits[split]["sha256"] for split in SPLITS}:
+            reason = f"made of other images or labels, or with another seed ({there['source']})"
+            raise UserError(f"{final} is there already, {reason}: remove it first")
+        return False
+    manifest = {"set": name, "source": originals.source, "seed": seed, "splits": splits}
     atomic_write(part / MANIFEST, (json.dumps(manifest, indent=1) + "\n").encode())
     os.sync()  # a power cut after the renaming finds every image on the disk
     os.rename(part, final)
+    return True
 
 
 def describe(domain: Path, name: str, split: str, seen: dict[bytes, str]) -> dict[str, Any]:
@@ -192,7 +194,7 @@ def describe(domain: Path, name: str, split: str, seen: dict[bytes, str]) -> dic
         modes.add(mode)
         sums += pixels.sum((0, 1))
     if copies:
-        warn(f"{domain}: {len(copies)} images of {split} are in {copies[0][1]} too, {copies[0][0]} first")
+        warn(f"{COURSE[name].folder}: {len(copies)} images of {split} are in {copies[0][1]} too, {copies[0][0]} first")
     means = (sums / (255 * size**2 * len(paths)))[: 1 if modes == {"L"} else 3].round(6).tolist()
     classes = [] if name == "face" else np.bincount(list(labels.values()), minlength=NUM_CLASSES).tolist()
     sha256 = digest.hexdigest()

@@ -46,10 +46,12 @@ def test_an_interrupted_run_leaves_no_set(prepare, tmp_path, monkeypatch):
 
 
 def test_a_set_is_known_by_its_content(prepare, tmp_path, capsys):
-    """Other names, another folder's name and other compression are the same set; a pixel or a label is another."""
+    """Other names and compression are the same set, also an earlier version's; a pixel, a label or a seed another."""
     source = classes(tmp_path / "own")
     folder = tmp_path / "tree"
     assert prepare(folder, "--only", "usps", "--input", source) == 0
+    file = folder / "digits" / "usps" / MANIFEST
+    file.write_text(file.read_text().replace('"seed"', '"originals": "0123", "seed"').replace('"classes"', '"shares"'))
     before = contents(folder)
     renamed = shutil.copytree(source, tmp_path / "renamed")
     for path in sorted(renamed.rglob("*.png")):
@@ -57,18 +59,17 @@ def test_a_set_is_known_by_its_content(prepare, tmp_path, capsys):
         path.unlink()
     assert prepare(folder, "--only", "usps", "--input", renamed) == 0
     assert "there already" in capsys.readouterr().out
-    assert prepare(folder, "--only", "usps", "--input", source, "--seed", 1) == 2
-    assert "is there already, made with another seed" in capsys.readouterr().err
     pixel, label = (shutil.copytree(source, tmp_path / name) for name in ("pixel", "label"))
     image = next((pixel / "3").iterdir())
     ImageOps.mirror(Image.open(image)).save(image)
     moved = next((label / "3").iterdir())
     moved.rename(label / "8" / moved.name)
-    for changed in (pixel, label):
-        assert prepare(folder, "--only", "usps", "--input", changed) == 2
-        assert "is there already, made of other images or labels (own, 40 images)" in capsys.readouterr().err
-    assert contents(folder) == before
-    (folder / "digits" / "usps" / MANIFEST).unlink()  # as the course's own tree
+    sentence = "is there already, made of other images or labels, or with another seed (own, 40 images): remove it"
+    for changed in ((pixel,), (label,), (source, "--seed", 1)):
+        assert prepare(folder, "--only", "usps", "--input", *changed) == 2
+        assert sentence in capsys.readouterr().err
+    assert contents(folder) == before and not list(folder.rglob(".*"))
+    file.unlink()  # as the course's own tree
     assert prepare(folder, "--only", "usps", "--input", source) == 2
     assert "was not made by prepare_data.py" in capsys.readouterr().err
 
