@@ -238,27 +238,13 @@ def decode_images(paths: list[Path], size: int, resize: bool = False, as_stored:
     return torch.from_numpy(images)
 
 
-def cached(paths: list[Path], kind: str, compute: Callable[[], np.ndarray], of: Path | None = None) -> np.ndarray:
-    """What `compute` makes of the files `paths`, kept in the user's cache folder.
-
-    The key is `kind` and the files' names, sizes and times, of their last change too.  What was kept of the same `kind`
-    and folder or table `of` is replaced, and of all CACHE_BYTES stay.  A missing file is a UserError.
-    """
-
-    def checksum(text: str) -> str:
-        return hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=12).hexdigest()
-
-    files = []
-    for path in paths:
-        require_file(path)
-        status = path.stat()  # an image copied with its old time has a new ctime
-        files.append(f"{os.path.abspath(path)}|{status.st_size}|{status.st_mtime_ns}|{status.st_ctime_ns}")
+def cached(key: str, compute: Callable[[], np.ndarray]) -> np.ndarray:
+    """What `compute` returns, kept by `key` in the user's cache folder; of all that lies there CACHE_BYTES stay."""
     try:
         root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dlcv-hw2"
     except RuntimeError:  # no HOME, and a user whom the system does not know: no cache
         return compute()
-    place = checksum(f"{kind}|{of and os.path.abspath(of)}")
-    file = root / f"{place}-{checksum(chr(10).join(files))}.npy"
+    file = root / f"{hashlib.blake2b(key.encode('utf-8', 'surrogateescape'), digest_size=12).hexdigest()}.npy"
     try:
         array = np.load(file, allow_pickle=False)
         with contextlib.suppress(OSError):
@@ -271,15 +257,20 @@ def cached(paths: list[Path], kind: str, compute: Callable[[], np.ndarray], of: 
         remove_parts(root)  # of processes that were killed
         total = 0
         for old in sorted(root.glob("*.npy"), key=lambda old: (old != file, -old.stat().st_mtime)):
-            replaced = old.name.startswith(place)
-            total += 0 if replaced else old.stat().st_size
-            if old != file and (replaced or total + array.nbytes > CACHE_BYTES):
+            total += old.stat().st_size
+            if old != file and total > CACHE_BYTES:
                 old.unlink(missing_ok=True)
     return array
 
 
-def _cached_images(paths: list[Path], size: int, of: Path) -> Tensor:
-    return torch.from_numpy(cached(paths, f"3 {size}", lambda: decode_images(paths, size).numpy(), of))
+def _cached_images(paths: list[Path], size: int) -> Tensor:
+    """`decode_images`, cached by the files' names, sizes and times.  Raises UserError for a missing file."""
+    key = f"images 3 {size}"
+    for path in paths:
+        require_file(path)
+        status = path.stat()  # an image copied with its old time has a new ctime
+        key += f"\n{os.path.abspath(path)}|{status.st_size}|{status.st_mtime_ns}|{status.st_ctime_ns}"
+    return torch.from_numpy(cached(key, lambda: decode_images(paths, size).numpy()))
 
 
 def load_folder(folder: Path, size: int) -> Tensor:
@@ -288,7 +279,7 @@ def load_folder(folder: Path, size: int) -> Tensor:
         raise UserError(f"{folder} is missing: {OTHER_DATA}")
     paths = list_images(folder)
     warn_of_others(folder, paths, "not among the images")
-    return _cached_images(paths, size, folder)
+    return _cached_images(paths, size)
 
 
 # Labels
@@ -344,7 +335,7 @@ def load_digits(domain: Path, split: str) -> tuple[Tensor, Tensor]:
         raise UserError(f"{file} is missing{meant or f': {OTHER_DATA}'}")
     labels = read_labels(file)
     try:
-        images = _cached_images(find_files(domain / "data", labels), 28, file)
+        images = _cached_images(find_files(domain / "data", labels), 28)
     except UserError as error:
         raise UserError(f"an image of {file}: {error}") from None
     return images, torch.tensor(list(labels.values()))

@@ -72,4 +72,4 @@ def features(images: Tensor, device: torch.device, keep: bool = True) -> np.ndar
         return inception_features(images, inception_network(device), device)
 
     key = f"inception 3 {device.type} {fingerprint(images)}"
-    return (cached([], key, compute) if keep else compute()).astype(np.float64)
+    return (cached(key, compute) if keep else compute()).astype(np.float64)

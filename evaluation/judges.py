@@ -88,7 +88,7 @@ def digit_quality(
 
     def nearest(some: Tensor) -> float:
         key = f"nearest 1 {fingerprint(some)} {fingerprint(train)}"
-        return float(np.median(cached([], key, lambda: nearest_distance(some, train).numpy())))
+        return float(np.median(cached(key, lambda: nearest_distance(some, train).numpy())))
 
     def accuracy_of(network: nn.Module) -> float:
         return classify(network, reference, device).eq(labels).double().mean().item()
