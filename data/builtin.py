@@ -6,7 +6,6 @@ They are scikit-learn's 1,797 handwritten digits (8x8), enlarged and restyled af
 import numpy as np
 from PIL import Image, ImageFilter
 
-from common.config import UserError
 from data.originals import Pixels, blend, to_course
 from data.tree import Originals, stream
 
@@ -34,10 +33,8 @@ def restyle(name: str, digit: np.ndarray, photographs: list[Pixels], random: np.
 
 def restyled(name: str, count: int, seed: int) -> Originals:
     """The first `count` of scikit-learn's digits, in which the classes take turns, as originals of the set `name`."""
-    try:
-        from sklearn import datasets  # here, so that nothing else needs scikit-learn
-    except ImportError:
-        raise UserError("the built-in data need scikit-learn, run: pip install -r requirements.txt") from None
+    from sklearn import datasets  # here, so that nothing else needs scikit-learn
+
     bunch, photographs = datasets.load_digits(), datasets.load_sample_images().images
     digits, labels = bunch.images[:count], bunch.target[:count]
 
