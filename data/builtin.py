@@ -20,10 +20,9 @@ def restyle(name: str, digit: np.ndarray, photographs: list[Pixels], random: np.
     """
     tile = Image.fromarray(digit.astype(np.float32)).resize((SIZES[name],) * 2, Image.Resampling.BICUBIC)
     tile = np.asarray(tile.rotate(random.uniform(-8, 8), Image.Resampling.BILINEAR))
-    ink = ((tile - random.uniform(4, 8)) / 4).clip(0, 1)
     if name == "usps":
-        return to_course(name, (255 * ink).astype(np.uint8), name)
-    ink = np.pad(ink, 14 - SIZES[name] // 2)
+        return to_course(name, (25 * (tile - random.uniform(2, 6))).clip(0, 255).astype(np.uint8), name)
+    ink = np.pad(((tile - random.uniform(4, 8)) / 4).clip(0, 1), 14 - SIZES[name] // 2)
     if name == "mnistm":
         return blend(ink > 0.5, photographs, random)
     wall, color = random.permutation([random.uniform(20, 110, 3), random.uniform(145, 235, 3)])
