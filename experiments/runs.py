@@ -4,10 +4,9 @@ import json
 import os
 import re
 import shlex
-import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from common.files import atomic_write, read_text, sha256
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "results"
-METHODS = {"dcgan": "A, DCGAN", "wgan": "B, WGAN"}  # of problem 1
+METHODS = ("dcgan", "wgan")  # of problem 1
 
 Options = tuple[object, ...]
 
@@ -122,10 +121,3 @@ def write_results(file: Path, content: dict[str, Any]) -> None:
 def read_results(file: Path) -> dict[str, Any]:
     """The content of a result file, {} if it is not there yet."""
     return json.loads(read_text(file)) if file.is_file() else {}
-
-
-def percent(values: Iterable[float]) -> str:
-    """Shares as "75.1 ± 0.4", mean and sample standard deviation in per cent; of one value as "75.1"."""
-    shares = [100 * value for value in values]
-    spread = f" ± {statistics.stdev(shares):.1f}" if len(shares) > 1 else ""
-    return f"{statistics.fmean(shares):.1f}{spread}"

@@ -15,11 +15,9 @@ from pathlib import Path
 
 from common.config import Parser
 from common.files import atomic_write, read_text
-from experiments.runs import METHODS, RESULTS, ROOT, percent
-from sampling.labels import TARGETS
+from experiments.runs import RESULTS, ROOT
 
 DOCUMENTS = (ROOT / "README.md", ROOT / "docs" / "benchmarks.md")
-CITED = json.loads(read_text(ROOT / "report" / "cited.json"))  # what others have measured
 
 
 def table(header: str, rows: Iterable[Iterable[object]]) -> str:
@@ -30,39 +28,12 @@ def table(header: str, rows: Iterable[Iterable[object]]) -> str:
 
 def headline(folder: Path) -> str:
     """Our scores beside the original's, the best of eighteen others, the course's baselines, and real images'."""
-    original, others, course = (CITED[who] for who in ("original_report", "eighteen_others", "course"))
-    scores, bounds = (json.loads(read_text(folder / f"{name}.json")) for name in ("headline", "p3_bounds"))
-    train, rows = {name: f"{images['train']:,}" for name, images in scores["data"].items()}, []
-    seen = {name: f"{about['trained_images'] / 1e6:.1f} M images seen" for name, about in scores["networks"].items()}
+    import typst  # the benchmarks do without
 
-    def ours(*values: float) -> str:
-        return f"{percent(values)} %"
-
-    def cited(*values: float) -> str:
-        return " / ".join(f"{100 * value:.3g} %" for value in values)
-
-    best = {"dcgan": (others["fid_best"], cited(others["face_rate_best"])), "wgan": ("–", "–")}
-    for method, name in METHODS.items():
-        found, (best_fid, best_rate) = scores["faces"][method], best[method]
-        title = f"FID, {name} ({train['face']} faces, {seen[f'p1_{method}']})"
-        fid, floor = f"{found['fid']:.1f}", f"{found['floor']['fid']:.1f}"
-        asked = " / ".join(map(str, course["fid"].values()))
-        rows.append((1, title, fid, original["fid"][method], best_fid, asked, floor))
-        asked, real = cited(*course["face_rate"].values()), ours(scores["real_face_rate"])
-        rows.append((1, f"face rate, {name}", ours(found["face_rate"]), "–", best_rate, asked, real))
-    title = f"accuracy by the course's classifier ({train['mnistm']} digits, {seen['p2_ddpm']})"
-    they = cited(others["digits_best"]), cited(*course["digits"].values())
-    for judge, name, rest in (("course", title, they), ("judge", "accuracy by our judge", ("–", "–"))):
-        found = scores["digits"][judge]
-        rows.append((2, name, ours(found["accuracy"]), "–", *rest, ours(found["real_accuracy"])))
-    for target in TARGETS:
-        title = f"MNIST-M → {target.upper()} ({train[target]} unlabelled digits, {seen[f'p3_dann_{target}']})"
-        they = (cited(who[target]) for who in (original["dann"], others["dann_best"], course["dann"]))
-        trained = ours(*(run["accuracy"] for run in bounds[target]["target only"]["runs"]))
-        real = f"trained on {target.upper()}'s labels: {trained}"
-        rows.append((3, title, ours(scores["labels"][target]["accuracy"]), *they, real))
+    found = {name: read_text(folder / f"{name}.json") for name in ("headline", "p3_bounds")}
+    rows = typst.query(ROOT / "report" / "headline.typ", "<rows>", field="value", one=True, sys_inputs=found)
     who = "ours | original report | best of eighteen others | course's baselines | real images"
-    return table(f"problem | score | {who}", rows)
+    return table(f"problem | score | {who}", json.loads(rows))
 
 
 def benchmark(folder: Path) -> str:

@@ -31,7 +31,6 @@ def test_files_and_tables(tmp_path):
     assert runs.read_results(tmp_path / "x.json") == content | {"text": "± in [-1, 1]"}
     assert runs.read_results(tmp_path / "y.json") == {}
     assert '"fid": [1.5, 2.0]\n' in (tmp_path / "x.json").read_text()
-    assert runs.percent([0.7, 0.8]) == "75.0 ± 7.1" and runs.percent([0.75]) == "75.0"
     assert tables.table("a | b", [("1", 2)]) == "| a | b |\n| --- | --- |\n| 1 | 2 |"
 
 

@@ -104,6 +104,8 @@ def test_results_of_other_weights_stop_the_build(monkeypatch, capsys, results, n
         ("count(999)", "999"),
         ("count(14472448)", "14,472,448"),
         ("millions(4882944)", "4.9"),
+        ("percent(0.75)", "75.0"),
+        ("percent((0.7, 0.8))", "75.0 ± 7.1"),
         ("fixed(mean((1, 2, 6)))", "3.0"),
         ("fixed(deviation((1, 3)), digits: 3)", "1.414"),
         ("fixed(rank-correlation((1, 2, 3), (10, 20, 15)))", "0.5"),
@@ -137,6 +139,7 @@ def test_tables_between_marks(monkeypatch, tmp_path):
     assert tables.with_tables(text, tmp_path) == made
 
 
-def test_a_table_needs_its_file(tmp_path):
-    with pytest.raises(UserError, match=r"bench.json is missing"):
-        tables.benchmark(tmp_path)
+@pytest.mark.parametrize(("make", "name"), [(tables.headline, "headline"), (tables.benchmark, "bench")])
+def test_a_table_needs_its_file(tmp_path, make, name):
+    with pytest.raises(UserError, match=f"{name}.json is missing"):
+        make(tmp_path)
