@@ -37,9 +37,8 @@ from models.diffusion import BETA_FIRST, BETA_LAST, TIMESTEPS, alpha_bar_schedul
 # The commands that make the result files; a file that is not here is in results/archive/.
 MADE_BY = {name: f"python3 -m experiments --part {name}" for name in PARTS}
 PHOTOGRAPHS = ("headline_faces", "p1_")  # pictures that JPEG suits; the others are enlarged digits
-# Options that no table lists: they say how to run and not what.
-UNLISTED = {"seed", "precision", "start", "start_discriminator", "start_critic", "held_out", "oracle", "method"}
-UNLISTED |= {"recipe", "log_every", "source", "target", "teachers"}
+# What the options begin with that no table lists: they say how to run and not what.
+UNLISTED = ("seed", "precision", "recipe", "method", "start", "teachers", "held_out", "log_every")
 
 
 @dataclass(frozen=True)
@@ -75,23 +74,15 @@ def shrink(results: Path, build: Path) -> None:
                 picture.save(build / file.name, optimize=True)
 
 
-def options(*configs: Any) -> list[list[str]]:
+def options(*configs: Any) -> list[list[Any]]:
     """The options that decide what trainings compute: name, value in each configuration that has it, meaning."""
-
-    def text(value: Any) -> str:
-        if isinstance(value, bool):
-            return "on" if value else "off"
-        return f"{value:,}" if isinstance(value, int) else f"{value:g}" if isinstance(value, float) else str(value)
-
-    fields: dict[str, dataclasses.Field] = {}
-    for config in configs:
-        for field in dataclasses.fields(config):
-            if field.name not in UNLISTED and (field.name == "images" or not field.metadata["free"]):
-                fields.setdefault(field.name, field)
-    return [
-        [name.replace("_", "-"), *(text(getattr(c, name, "–")) for c in configs), field.metadata["help"]]
-        for name, field in fields.items()
-    ]
+    rows: dict[str, list[Any]] = {}
+    for field in (field for config in configs for field in dataclasses.fields(config)):
+        if not field.name.startswith(UNLISTED) and (field.name == "images" or not field.metadata["free"]):
+            values = (getattr(config, field.name, "–") for config in configs)
+            short = (f"{value:g}" if isinstance(value, float) else value for value in values)  # Typst has no 5e-05
+            rows.setdefault(field.name, [field.name.replace("_", "-"), *short, field.metadata["help"]])
+    return list(rows.values())
 
 
 def code() -> dict[str, Any]:
