@@ -238,13 +238,20 @@ def decode_images(paths: list[Path], size: int, resize: bool = False, as_stored:
     return torch.from_numpy(images)
 
 
-def cached(key: str, compute: Callable[[], np.ndarray]) -> np.ndarray:
-    """What `compute` returns, kept by `key` in the user's cache folder; of all that lies there CACHE_BYTES stay."""
+def cached(key: str, compute: Callable[[], np.ndarray], of: str = "") -> np.ndarray:
+    """What `compute` returns, kept by `key` in the user's cache folder.
+
+    It replaces what was kept `of` the same folder or table; of all that lies there CACHE_BYTES stay.
+    """
+
+    def checksum(text: str) -> str:
+        return hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=12).hexdigest()
+
     try:
         root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dlcv-hw2"
     except RuntimeError:  # no HOME, and a user whom the system does not know: no cache
         return compute()
-    file = root / f"{hashlib.blake2b(key.encode('utf-8', 'surrogateescape'), digest_size=12).hexdigest()}.npy"
+    file = root / f"{checksum(of or key)}-{checksum(key)}.npy"
     try:
         array = np.load(file, allow_pickle=False)
         with contextlib.suppress(OSError):
@@ -258,19 +265,19 @@ def cached(key: str, compute: Callable[[], np.ndarray]) -> np.ndarray:
         total = 0
         for old in sorted(root.glob("*.npy"), key=lambda old: (old != file, -old.stat().st_mtime)):
             total += old.stat().st_size
-            if old != file and total > CACHE_BYTES:
+            if old != file and (total > CACHE_BYTES or old.name.startswith(checksum(of or key))):
                 old.unlink(missing_ok=True)
     return array
 
 
-def _cached_images(paths: list[Path], size: int) -> Tensor:
+def _cached_images(paths: list[Path], size: int, of: Path) -> Tensor:
     """`decode_images`, cached by the files' names, sizes and times.  Raises UserError for a missing file."""
     key = f"images 3 {size}"
     for path in paths:
         require_file(path)
         status = path.stat()  # an image copied with its old time has a new ctime
         key += f"\n{os.path.abspath(path)}|{status.st_size}|{status.st_mtime_ns}|{status.st_ctime_ns}"
-    return torch.from_numpy(cached(key, lambda: decode_images(paths, size).numpy()))
+    return torch.from_numpy(cached(key, lambda: decode_images(paths, size).numpy(), f"{size} {os.path.abspath(of)}"))
 
 
 def load_folder(folder: Path, size: int) -> Tensor:
@@ -279,7 +286,7 @@ def load_folder(folder: Path, size: int) -> Tensor:
         raise UserError(f"{folder} is missing: {OTHER_DATA}")
     paths = list_images(folder)
     warn_of_others(folder, paths, "not among the images")
-    return _cached_images(paths, size)
+    return _cached_images(paths, size, folder)
 
 
 # Labels
@@ -335,7 +342,7 @@ def load_digits(domain: Path, split: str) -> tuple[Tensor, Tensor]:
         raise UserError(f"{file} is missing{meant or f': {OTHER_DATA}'}")
     labels = read_labels(file)
     try:
-        images = _cached_images(find_files(domain / "data", labels), 28)
+        images = _cached_images(find_files(domain / "data", labels), 28, file)
     except UserError as error:
         raise UserError(f"an image of {file}: {error}") from None
     return images, torch.tensor(list(labels.values()))

@@ -308,7 +308,7 @@ def test_names_beyond_the_locale(tmp_path):
 
 
 def test_a_changed_image_is_noticed(domain):
-    """The cache of decoded images is keyed by size and time of every file."""
+    """The cache of decoded images is keyed by size and time of every file, and keeps no copy that is out of date."""
     file, cache = domain / "data" / "0.png", domain / "cache" / "dlcv-hw2"
 
     def first_value() -> int:
@@ -322,8 +322,10 @@ def test_a_changed_image_is_noticed(domain):
     write_image(file, value=55)
     os.utime(file, (1, 1))  # copied with its old time
     assert file.stat().st_size == size and first_value() == 55
-    write_image(domain / "data" / "3.png")
-    assert first_value() == 55 and len(list(cache.iterdir())) == 3  # of no row, and no new copy
+    for number in range(3, 6):
+        write_image(domain / "data" / f"{number}.png", value=number)
+        load_folder(domain / "data", 28)
+    assert len(list(cache.iterdir())) == 2  # the split and the folder
 
 
 def test_the_cache_has_an_end(domain, monkeypatch):
