@@ -29,7 +29,7 @@ fi
 url=${url// /%20} count=0
 folder=${url%%\?*}
 
-while read -r digest name; do
+while read -r digest name || [[ $name ]]; do  # the last line may lack its end
     count=$((count + 1))
     is_right "$name" "$digest" && continue
     [[ $url ]] || refuse "$name is missing or broken: set HW2_CHECKPOINT_URL to the address of the checkpoints' folder"

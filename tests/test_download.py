@@ -62,8 +62,8 @@ def folder(tmp_path) -> Path:
     folder = tmp_path / "Hausaufgabe Zwei – löschen, 作業" / "checkpoints"
     folder.mkdir(parents=True)
     shutil.copy(REPOSITORY / "hw2_download.sh", folder.parent)
-    sums = [f"{hashlib.sha256(data).hexdigest()}  {name}\n" for name, data in FILES.items()]
-    (folder / "SHA256SUMS").write_text("".join(sums))
+    sums = [f"{hashlib.sha256(data).hexdigest()}  {name}" for name, data in FILES.items()]
+    (folder / "SHA256SUMS").write_text("\n".join(sums))
     (folder / OTHER).write_bytes(FILES[OTHER])
     return folder
 
