@@ -51,7 +51,7 @@ def run(script: str, *arguments: object) -> str:
     name, program = ("bash", "bash") if script.endswith(".sh") else ("python3", sys.executable)
     words = [str(argument) for argument in arguments]
     command = shlex.join([name, script, *(word.replace(f"{ROOT}{os.sep}", "") for word in words)])
-    print("==", command, file=sys.stderr, flush=True)
+    print(f"== {command}\n", end="", file=sys.stderr, flush=True)  # in one piece: several may run at once
     result = subprocess.run([program, ROOT / script, *words], check=False, stdout=subprocess.PIPE, text=True)
     if result.returncode:
         raise UserError(f"{command} failed with exit code {result.returncode}")
