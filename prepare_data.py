@@ -9,7 +9,7 @@
 Training and test set of each original (CelebA; MNIST over patches of BSDS500; SVHN; USPS) are pooled and split anew
 with the course's numbers: 80 % of 80 % of the digits are train, 20 % of 80 % val, the rest is test, with its labels in
 test.csv and images in test/; of CelebA, 38,464 faces are train, 2,025 val and another 2,025 test.  The same seed and
-originals give the same images.
+originals give the same images, the built-in faces on one kind of CPU.
 
 A set appears whole, with a MANIFEST of counts, means and SHA-256, or not at all, and is never overwritten.  Made again
 it takes as long as the first time: it is there already if all splits come out the same, else it is refused.  The
@@ -52,11 +52,11 @@ def verify(root: Path, names: list[str]) -> int:
     print(HEADER)
     unusable = 0
     for name in names:
-        course, seen = COURSE[name], {}
+        course, manifest, seen = COURSE[name], None, {}
         domain = root / course.folder
         for split in SPLITS:
             try:
-                manifest = read_manifest(domain)
+                manifest = read_manifest(domain) if split == SPLITS[0] else manifest
                 if split == "test" and not manifest and not (domain / split).exists():
                     continue  # the course's test.csv is a format sample without images
                 found = describe(domain, name, split, seen)
@@ -91,7 +91,7 @@ def make(config: Config, names: list[str]) -> None:
     places = {name: config.folder / COURSE[name].folder for name in names}
     for place in places.values():
         if place.exists() and read_manifest(place) is None:
-            raise UserError(f"{place} is there already and was not made by prepare_data.py, choose another folder")
+            raise UserError(f"{place} is there already, without a MANIFEST: choose another folder")
     for name, place in places.items():
         originals = originals_of(config, name)
         with locked(config.folder):

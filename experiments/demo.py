@@ -35,7 +35,7 @@ def main() -> None:
     folder = config.folder.absolute()
     sheets = {name: folder / f"{name}.png" for name in ("faces", "digits", *TARGETS)}
     run("hw2_download.sh")
-    run("prepare_data.py", "--builtin", folder / "builtin", "--only", ",".join(TARGETS), "--count", ORIGINALS)
+    run("prepare_data.py", "--builtin", folder / "data", "--only", ",".join(TARGETS), "--count", ORIGINALS)
     run("hw2_1.sh", folder / "faces", "--count", config.faces)
     run("evaluate.py", "sheet", folder / "faces", sheets["faces"], "--count", 60, "--columns", 12)
     run("hw2_2.sh", folder / "digits", "--per-class", config.per_class)
@@ -49,7 +49,7 @@ def main() -> None:
         "accuracy": f"{judged['accuracy']:.1%}",
     }
     for target in TARGETS:
-        domain, labels = folder / "builtin" / "digits" / target, folder / f"{target}.csv"
+        domain, labels = folder / "data" / "digits" / target, folder / f"{target}.csv"
         run("hw2_3.sh", domain / "data", labels)
         options = ("--labels", labels, "--truth", domain / "val.csv", "--count", SHOWN, "--columns", 10)
         run("evaluate.py", "sheet", domain / "data", sheets[target], *options)

@@ -90,16 +90,17 @@ def weights(folder: Path) -> dict[str, bytes]:
 
 
 def test_missing_and_broken_files_are_fetched(folder, server, start):
-    """From a server and from a folder; what is right is only verified, what is wrong is kept beside."""
+    """From a server and from a folder; what is right is only verified, what is wrong is kept beside; a link stays."""
     (folder / OTHER).write_bytes(b"my own weights")
     assert end(start(url=server.url))[:2] == (0, VERIFIED)
     assert weights(folder) == FILES | {f"{OTHER}.broken": b"my own weights"}
     assert end(start()) == (0, VERIFIED, "")
-    stick = folder.parent / "USB Stick"
+    stick = folder.parent / "USB Stick ü #2 [1]"
     stick.mkdir()
     (folder / NAME).rename(stick / NAME)
-    assert end(start("--url", f"file://{stick}"))[:2] == (0, VERIFIED)
-    assert weights(folder)[NAME] == FILES[NAME]
+    (folder / NAME).symlink_to(folder.parent / "elsewhere")
+    assert end(start(f"--url=file://{stick}"))[:2] == (0, VERIFIED)
+    assert (folder / NAME).is_symlink() and (folder.parent / "elsewhere").read_bytes() == FILES[NAME]
 
 
 @pytest.mark.parametrize(("mode", "words"), [("404", "404"), ("page", "is another file"), ("cut", "")])
@@ -119,6 +120,16 @@ def test_what_is_no_address(arguments, folder, start):
     code, out, error = end(start(*arguments))
     assert (code, out) == (2, "") and error.startswith("hw2_download.sh: error: ")
     assert weights(folder) == {OTHER: FILES[OTHER]}
+
+
+def test_sums_of_other_programs(folder, start):
+    """Capitals, a star for binary files, line ends of Windows; none at all is an error."""
+    sums = folder / "SHA256SUMS"
+    _, other = sums.read_text().splitlines()
+    sums.write_bytes(other.replace("  ", " *").upper().replace(OTHER.upper(), OTHER).encode() + b"\r\n")
+    assert end(start()) == (0, "1 checkpoints verified\n", "")
+    sums.write_bytes(b"")
+    assert end(start())[0] == 2
 
 
 def test_without_an_address_the_file_is_named(start):

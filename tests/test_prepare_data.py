@@ -71,7 +71,7 @@ def test_a_set_is_known_by_its_content(prepare, tmp_path, capsys):
     assert contents(folder) == before and not list(folder.rglob(".*"))
     file.unlink()  # as the course's own tree
     assert prepare(folder, "--only", "usps", "--input", source) == 2
-    assert "was not made by prepare_data.py" in capsys.readouterr().err
+    assert "without a MANIFEST: choose another folder" in capsys.readouterr().err
 
 
 def test_one_process_at_a_time(prepare, tmp_path, capsys):

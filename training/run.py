@@ -94,9 +94,8 @@ class Run:
         self.checkpoint, self.metrics = self.folder / "checkpoint.pt", self.folder / "metrics.jsonl"
         self._lock = contextlib.ExitStack()
         self._releases: dict[str, tuple[Callable[[], nn.Module], dict[str, Any]]] = {}
-        begun = self.checkpoint.exists() or (self.metrics.exists() and self.metrics.stat().st_size > 0)
-        if begun and not config.resume:  # metrics that are empty were left by a start that failed
-            raise UserError(f"{self.folder} already holds a training: add --resume, or choose another --run-dir")
+        if self.share.first:
+            self._refuse_used()  # here, before the data are read, and once more when the folder is locked
         torch.manual_seed(config.seed)
 
     def network(self, network: nn.Module) -> nn.Module:
@@ -152,6 +151,7 @@ class Run:
     def _open(self) -> dict[str, Any] | None:
         config, saved = self.config, None
         self._lock.enter_context(locked(self.folder))
+        self._refuse_used()
         remove_parts(self.folder)
         if self.checkpoint.exists():
             saved = load_state(self.checkpoint)
@@ -163,6 +163,11 @@ class Run:
         if saved and (before := saved.get("images", config.images)) != config.images:
             self.note(f"--images {config.images} in place of {before}: from here on the learning rate falls by that")
         return saved
+
+    def _refuse_used(self) -> None:
+        used = os.path.exists(self.checkpoint) or (os.path.exists(self.metrics) and os.path.getsize(self.metrics) > 0)
+        if used and not self.config.resume:  # metrics that are empty were left by a start that failed
+            raise UserError(f"{self.folder} already holds a training: add --resume, or choose another --run-dir")
 
     def _refuse_differences(self, earlier: dict[str, Any]) -> None:
         if unknown := sorted(earlier.keys() - self._fixed.keys()):
