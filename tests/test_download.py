@@ -132,6 +132,15 @@ def test_sums_of_other_programs(folder, start):
     assert end(start())[0] == 2
 
 
+@pytest.mark.parametrize("line", ["../x", "a/b", ".hidden", "a\\b", "/etc/x", ""])
+def test_names_that_leave_the_folder_are_refused(line, folder, server, start):
+    with open(folder / "SHA256SUMS", "a") as sums:
+        sums.write(f"\n{'b' * 64}  {line}\n")
+    code, out, error = end(start(url=server.url))
+    assert (code, out) == (2, "") and "not a SHA-256 and the name of a file beside it" in error
+    assert weights(folder) == FILES  # those before the line
+
+
 def test_without_an_address_the_file_is_named(start):
     code, out, error = end(start())
     assert (code, out) == (2, "") and f"{NAME} is missing or broken: set HW2_CHECKPOINT_URL" in error
